@@ -1,0 +1,126 @@
+#include "core/storage.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "core/error.h"
+
+namespace backtrail {
+namespace {
+
+// Size classes: multiples of 64 bytes up to 1 KiB, then four steps to each power of two, so that a
+// block is at most a quarter larger than asked for.
+constexpr size_t kLinear = 1024;
+constexpr size_t kClasses = 16 + 4 * 40;
+constexpr size_t kHugePage = size_t(4) << 20;
+
+struct SizeClass {
+  uint32_t index;
+  size_t bytes;
+};
+
+SizeClass size_class(size_t bytes) {
+  if (bytes <= kLinear) {
+    size_t steps = bytes == 0 ? 1 : (bytes + 63) / 64;
+    return {uint32_t(steps - 1), steps * 64};
+  }
+  int power = 63 - __builtin_clzll(bytes - 1);  // 2^power < bytes <= 2^(power+1)
+  size_t quarter = size_t(1) << (power - 2);
+  size_t steps = (bytes - 1 - (size_t(1) << power)) / quarter;
+  return {uint32_t(16 + 4 * (power - 10) + steps), (size_t(1) << power) + (steps + 1) * quarter};
+}
+
+size_t cache_limit() {
+  static const size_t limit = [] {
+    size_t ram = size_t(sysconf(_SC_PHYS_PAGES)) * size_t(sysconf(_SC_PAGE_SIZE));
+    return std::min(ram / 8, size_t(4) << 30);
+  }();
+  return limit;
+}
+
+struct Pool {
+  std::vector<void*> free[kClasses];
+  PoolStats stats{0, 0, 0};
+};
+Pool& pool() {
+  static Pool* p = new Pool;  // never destroyed: tensors may outlive static destructors
+  return *p;
+}
+
+size_t class_bytes(uint32_t index) {
+  if (index < 16) return (index + 1) * 64;
+  uint32_t power = 10 + (index - 16) / 4, step = (index - 16) % 4;
+  return (size_t(1) << power) + (step + 1) * (size_t(1) << (power - 2));
+}
+
+}  // namespace
+
+StorageRef allocate(size_t bytes) {
+  Pool& p = pool();
+  if (bytes > (size_t(1) << 46))
+    fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
+  SizeClass sc = size_class(bytes);
+  auto& list = p.free[sc.index];
+  void* block;
+  if (!list.empty()) {
+    block = list.back();
+    list.pop_back();
+    p.stats.cached -= sc.bytes;
+  } else {
+    size_t total = kAlignment + sc.bytes;
+    bool huge = sc.bytes >= kHugePage;
+    size_t align = huge ? size_t(2) << 20 : kAlignment;
+    total = (total + align - 1) / align * align;
+    block = std::aligned_alloc(align, total);
+    if (!block && p.stats.cached) {
+      empty_cache();
+      block = std::aligned_alloc(align, total);
+    }
+    if (!block) fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
+    if (huge) madvise(block, total, MADV_HUGEPAGE);
+  }
+  p.stats.in_use += sc.bytes;
+  p.stats.peak = std::max(p.stats.peak, p.stats.in_use);
+  void* data = static_cast<char*>(block) + kAlignment;
+  return StorageRef(new (block) Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index});
+}
+
+StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner) {
+  return StorageRef(new Storage{1, data, bytes, nullptr, release, owner, 0, 0});
+}
+
+void StorageRef::destroy(Storage* s) {
+  if (s->release) {
+    s->release(s->owner);
+    delete s;
+    return;
+  }
+  Pool& p = pool();
+  size_t bytes = class_bytes(s->size_class);
+  p.stats.in_use -= bytes;
+  if (p.stats.cached + bytes > cache_limit()) {
+    std::free(s);
+    return;
+  }
+  p.stats.cached += bytes;
+  p.free[s->size_class].push_back(s);
+}
+
+PoolStats pool_stats() { return pool().stats; }
+void reset_peak() { pool().stats.peak = pool().stats.in_use; }
+
+void empty_cache() {
+  Pool& p = pool();
+  for (auto& list : p.free) {
+    for (void* block : list) std::free(block);
+    list.clear();
+  }
+  p.stats.cached = 0;
+}
+
+}  // namespace backtrail

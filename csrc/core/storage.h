@@ -1,0 +1,64 @@
+// Storage: 64-byte aligned, reference-counted bytes from a pool, shared by all views of a tensor.
+//
+// Storages are made and released by threads that hold the GIL, which therefore guards the pool and
+// the counts; kernels that run without the GIL only read and write the bytes.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace backtrail {
+
+constexpr size_t kAlignment = 64;
+
+struct Storage {
+  int64_t refs;
+  void* data;
+  size_t bytes;
+  const char* writer;      // name of the last in-place operation, for error messages
+  void (*release)(void*);  // for memory that is not ours; null for pooled memory
+  void* owner;             // argument of `release`
+  uint32_t version;        // counts in-place changes
+  uint32_t size_class;     // pool list this block returns to
+};
+static_assert(sizeof(Storage) <= kAlignment, "the header must fit before the data");
+
+// A counted reference to a Storage. Null when default-constructed.
+class StorageRef {
+ public:
+  StorageRef() = default;
+  explicit StorageRef(Storage* adopted) : storage_(adopted) {}
+  StorageRef(const StorageRef& other) : storage_(other.storage_) {
+    if (storage_) ++storage_->refs;
+  }
+  StorageRef(StorageRef&& other) noexcept : storage_(std::exchange(other.storage_, nullptr)) {}
+  StorageRef& operator=(StorageRef other) noexcept {
+    std::swap(storage_, other.storage_);
+    return *this;
+  }
+  ~StorageRef() {
+    if (storage_ && --storage_->refs == 0) destroy(storage_);
+  }
+  Storage* operator->() const { return storage_; }
+  Storage* get() const { return storage_; }
+  explicit operator bool() const { return storage_ != nullptr; }
+
+ private:
+  static void destroy(Storage*);
+  Storage* storage_ = nullptr;
+};
+
+// Uninitialised pooled bytes. Throws Error(memory) when the system has none left.
+StorageRef allocate(size_t bytes);
+
+// Wrap memory owned by someone else; `release(owner)` runs when the last reference goes.
+StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner);
+
+struct PoolStats {
+  size_t in_use, cached, peak;  // bytes
+};
+PoolStats pool_stats();
+void reset_peak();
+void empty_cache();  // give cached blocks back to the system
+
+}  // namespace backtrail

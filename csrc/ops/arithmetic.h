@@ -1,0 +1,256 @@
+// Arithmetic of one to three inputs.
+#pragma once
+#include "backtrail/op.h"
+
+namespace backtrail {
+inline namespace BACKTRAIL_TARGET {
+namespace ops {
+
+struct Add {
+  static constexpr auto name = "add";
+  static constexpr auto doc = "Sum, input + alpha * other.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  static constexpr Attr attrs[] = {{"alpha", 1}};
+  template <class V> static V forward(V a, V b, V alpha) { return a + alpha * b; }
+  template <class V> static Grads<V, 2> backward(V g, V alpha) { return {{g, alpha * g}}; }
+};
+
+struct Sub {
+  static constexpr auto name = "sub";
+  static constexpr auto doc = "Difference, input - alpha * other.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  static constexpr Attr attrs[] = {{"alpha", 1}};
+  template <class V> static V forward(V a, V b, V alpha) { return a - alpha * b; }
+  template <class V> static Grads<V, 2> backward(V g, V alpha) { return {{g, -alpha * g}}; }
+};
+
+struct Mul {
+  static constexpr auto name = "mul";
+  static constexpr auto doc = "Product, input * other.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr bool integers = true;
+  template <class V> static V forward(V a, V b) { return a * b; }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) { return {{g * b, g * a}}; }
+};
+
+struct Div {
+  static constexpr auto name = "div";
+  static constexpr auto doc = "Quotient, input / other; of integers too it is a floating point number.";
+  static constexpr auto range = Range{0.5, 3};
+  template <class V> static V forward(V a, V b) { return a / b; }
+};
+
+struct FloorDivide {
+  static constexpr auto name = "floor_divide";
+  static constexpr auto doc = "Largest integer not above input / other.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.5, 3};
+  template <class V> static V forward(V a, V b) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return floor_div(a, b);
+    else return floor(a / b);
+  }
+  template <class V> static Grads<V, 2> backward(V g) { return {{V(0) * g, V(0) * g}}; }
+};
+
+struct Remainder {
+  static constexpr auto name = "remainder";
+  static constexpr auto doc = "input - floor(input / other) * other: the remainder with other's sign.";
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.5, 3};
+  template <class V> static V forward(V a, V b) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return remainder(a, b);
+    else return a - floor(a / b) * b;
+  }
+};
+
+struct Fmod {
+  static constexpr auto name = "fmod";
+  static constexpr auto doc = "input - trunc(input / other) * other: the remainder with input's sign.";
+  static constexpr auto range = Range{0.5, 3};
+  template <class V> static V forward(V a, V b) { return a - trunc(a / b) * b; }
+};
+
+struct Neg {
+  static constexpr auto name = "neg";
+  static constexpr auto doc = "Negation, -input.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) { return -x; }
+  template <class V> static V backward(V g) { return -g; }
+};
+
+struct Reciprocal {
+  static constexpr auto name = "reciprocal";
+  static constexpr auto doc = "1 / input.";
+  static constexpr auto reads = Reads::output;
+  static constexpr auto range = Range{0.5, 3};
+  template <class V> static V forward(V x) { return V(1) / x; }
+  template <class V> static V backward(V g, V y) { return -g * y * y; }
+};
+
+struct Square {
+  static constexpr auto name = "square";
+  static constexpr auto doc = "input * input.";
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) { return x * x; }
+};
+
+struct Pow {
+  static constexpr auto name = "pow";
+  static constexpr auto doc = "input raised to the power other.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr auto range = Range{0.5, 3};
+  static constexpr double cost = 4;
+  template <class V> static V forward(V a, V b) { return pow(a, b); }
+  // d/da is 0 for a power of 0, d/db is 0 for a base of 0 and a power >= 0, as in PyTorch.
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    V da = select(b == V(0), V(0), g * b * pow(a, b - V(1)));
+    V db = select((a == V(0)) & (b >= V(0)), V(0), g * pow(a, b) * log(a));
+    return {{da, db}};
+  }
+};
+
+struct Abs {
+  static constexpr auto name = "abs";
+  static constexpr auto doc = "Absolute value; its slope at 0 is taken as 0.";
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.1, 3};
+  template <class V> static V forward(V x) { return abs(x); }
+};
+
+struct Sign {
+  static constexpr auto name = "sign";
+  static constexpr auto doc = "-1, 0 or 1 by the sign of input.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.1, 3};
+  template <class V> static V forward(V x) {
+    return select(x > V(0), V(1), select(x < V(0), V(-1), x * V(0)));
+  }
+  template <class V> static V backward(V g) { return V(0) * g; }
+};
+
+struct Maximum {
+  static constexpr auto name = "maximum";
+  static constexpr auto doc = "The larger of input and other; NaN when either is. Equal ones share the slope.";
+  static constexpr bool integers = true;
+  template <class V> static V forward(V a, V b) { return max(a, b); }
+};
+
+struct Minimum {
+  static constexpr auto name = "minimum";
+  static constexpr auto doc = "The smaller of input and other; NaN when either is. Equal ones share the slope.";
+  static constexpr bool integers = true;
+  template <class V> static V forward(V a, V b) { return min(a, b); }
+};
+
+struct Clamp {
+  static constexpr auto name = "clamp";
+  static constexpr auto doc = "input limited to [min, max].";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr Attr attrs[] = {{"min", -__builtin_inf()}, {"max", __builtin_inf()}};
+  template <class V> static V forward(V x, V low, V high) { return min(max(x, low), high); }
+  template <class V> static V backward(V g, V x, V low, V high) {
+    return select((x >= low) & (x <= high), g, V(0));
+  }
+};
+
+struct Floor {
+  static constexpr auto name = "floor";
+  static constexpr auto doc = "Largest integer not above input.";
+  static constexpr auto reads = Reads::nothing;
+  template <class V> static V forward(V x) { return floor(x); }
+  template <class V> static V backward(V g) { return V(0) * g; }
+};
+
+struct Ceil {
+  static constexpr auto name = "ceil";
+  static constexpr auto doc = "Smallest integer not below input.";
+  static constexpr auto reads = Reads::nothing;
+  template <class V> static V forward(V x) { return ceil(x); }
+  template <class V> static V backward(V g) { return V(0) * g; }
+};
+
+struct Trunc {
+  static constexpr auto name = "trunc";
+  static constexpr auto doc = "input without its fraction.";
+  static constexpr auto reads = Reads::nothing;
+  template <class V> static V forward(V x) { return trunc(x); }
+  template <class V> static V backward(V g) { return V(0) * g; }
+};
+
+struct Round {
+  static constexpr auto name = "round";
+  static constexpr auto doc = "Nearest integer; halves go to the even one.";
+  static constexpr auto reads = Reads::nothing;
+  template <class V> static V forward(V x) { return round(x); }
+  template <class V> static V backward(V g) { return V(0) * g; }
+};
+
+struct Sqrt {
+  static constexpr auto name = "sqrt";
+  static constexpr auto doc = "Square root.";
+  static constexpr auto reads = Reads::output;
+  static constexpr auto range = Range{0.3, 3};
+  template <class V> static V forward(V x) { return sqrt(x); }
+  template <class V> static V backward(V g, V y) { return g / (V(2) * y); }
+};
+
+struct Rsqrt {
+  static constexpr auto name = "rsqrt";
+  static constexpr auto doc = "1 / sqrt(input).";
+  static constexpr auto reads = Reads::output;
+  static constexpr auto range = Range{0.3, 3};
+  template <class V> static V forward(V x) { return rsqrt(x); }
+  template <class V> static V backward(V g, V y) { return V(-0.5) * g * (y * y * y); }
+};
+
+struct Copysign {
+  static constexpr auto name = "copysign";
+  static constexpr auto doc = "The magnitude of input with the sign of other.";
+  static constexpr auto range = Range{0.1, 3};
+  template <class V> static V forward(V a, V b) { return copysign(a, b); }
+};
+
+struct Lerp {
+  static constexpr auto name = "lerp";
+  static constexpr auto doc = "input + weight * (end - input).";
+  template <class V> static V forward(V start, V end, V weight) {
+    return start + weight * (end - start);
+  }
+};
+
+struct Addcmul {
+  static constexpr auto name = "addcmul";
+  static constexpr auto doc = "input + value * tensor1 * tensor2.";
+  static constexpr Attr attrs[] = {{"value", 1}};
+  template <class V> static V forward(V x, V a, V b, V value) { return x + value * a * b; }
+};
+
+struct Addcdiv {
+  static constexpr auto name = "addcdiv";
+  static constexpr auto doc = "input + value * tensor1 / tensor2.";
+  static constexpr auto range = Range{0.5, 3};
+  static constexpr Attr attrs[] = {{"value", 1}};
+  template <class V> static V forward(V x, V a, V b, V value) { return x + value * (a / b); }
+};
+
+struct NanToNum {
+  static constexpr auto name = "nan_to_num";
+  static constexpr auto doc = "input with NaN and the infinities replaced.";
+  static constexpr Attr attrs[] = {{"nan", 0}, {"posinf", 3.4028234663852886e38}, {"neginf", -3.4028234663852886e38}};
+  template <class V> static V forward(V x, V nan, V high, V low) {
+    return select(isnan(x), nan, select(isinf(x), select(x > V(0), high, low), x));
+  }
+};
+
+using Arithmetic = meta::List<Add, Sub, Mul, Div, FloorDivide, Remainder, Fmod, Neg, Reciprocal,
+                              Square, Pow, Abs, Sign, Maximum, Minimum, Clamp, Floor, Ceil, Trunc,
+                              Round, Sqrt, Rsqrt, Copysign, Lerp, Addcmul, Addcdiv, NanToNum>;
+
+}  // namespace ops
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

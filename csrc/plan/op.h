@@ -1,0 +1,66 @@
+// An op as the executor sees it: how its outputs are made, how they are filled, and what its
+// derivative needs kept. Pointwise ops come from a PointwiseRecord; all others are one Op each.
+#pragma once
+#include <string>
+
+#include "backtrail/op.h"
+#include "core/array.h"
+#include "core/error.h"
+
+namespace backtrail {
+
+enum class Kind : uint8_t { pointwise, reduction, rowwise, view, opaque };
+
+// One attribute of a call: a number, a list of integers, or nothing (Python's None).
+struct AttrValue {
+  enum Type : uint8_t { none, integer, real, list } type = none;
+  int64_t i = 0;  // an integer or bool; also the length of a list
+  double f = 0;   // any number
+  const int64_t* items = nullptr;
+  bool given() const { return type != none; }
+};
+
+constexpr int kMaxOutputs = 8;
+
+// One execution of an op. `in` may hold empty Arrays where an optional input was None.
+struct Call {
+  const char* name;
+  const Array* in;
+  int n_in;
+  const AttrValue* attrs;
+  int n_attrs;
+  Array* out;
+  int n_out;
+};
+
+struct Op {
+  const char* name;
+  const char* doc;
+  Kind kind;
+  int n_inputs;           // at most kMaxInputs, or -1: any number, each of them a tensor
+  int n_outputs;          // outputs after the first `n_public` exist for the derivative only
+  int n_public;           // 0: as many as prepare() says by setting call.n_out (at most kMaxOutputs)
+  uint32_t saves_inputs;  // bit j: the derivative reads input j; likewise the outputs
+  uint32_t saves_outputs;
+  bool differentiable;
+  void (*prepare)(Call&);        // check the inputs; allocate (or, for a view, alias) the outputs
+  void (*execute)(const Call&);  // fill them, without the GIL when large; null for a view
+  const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
+};
+
+// A table of ops, defined beside the functions it names.
+struct OpTable {
+  const Op* ops;
+  int count;
+};
+extern const OpTable kReduceOps, kViewOps, kCopyOps, kMatmulOps;  // reduce, view, copy, matmul .cpp
+extern const OpTable kRowwiseOps, kAttentionOps;                  // rowwise, attention .cpp
+extern const OpTable kIndexOps, kSortOps, kRandomOps, kOptimizerOps;
+
+// Helpers shared by the `prepare` functions; each message names the op.
+void require_floating(const Call& c, int input, const char* what);
+Array contiguous(const Array& a);           // itself when it is already
+Array convert(const Array& a, DType dtype);  // contiguous, with elements of that type
+void copy_into(const Array& from, const Array& to);  // same shape; converts; any strides
+
+}  // namespace backtrail

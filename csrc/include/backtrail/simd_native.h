@@ -246,16 +246,20 @@ constexpr int int_predicate(Compare c) {
                             : _MM_CMPINT_NE;
 }
 template <Compare C> BACKTRAIL_INLINE __mmask16 compare(F32 a, F32 b) {
-  return _mm512_cmp_ps_mask(a, b, float_predicate(C));
+  constexpr int kPredicate = float_predicate(C);
+  return _mm512_cmp_ps_mask(a, b, kPredicate);
 }
 template <Compare C> BACKTRAIL_INLINE __mmask8 compare(F64 a, F64 b) {
-  return _mm512_cmp_pd_mask(a, b, float_predicate(C));
+  constexpr int kPredicate = float_predicate(C);
+  return _mm512_cmp_pd_mask(a, b, kPredicate);
 }
 template <Compare C> BACKTRAIL_INLINE __mmask16 compare(I32 a, I32 b) {
-  return _mm512_cmp_epi32_mask((__m512i)a, (__m512i)b, int_predicate(C));
+  constexpr int kPredicate = int_predicate(C);
+  return _mm512_cmp_epi32_mask((__m512i)a, (__m512i)b, kPredicate);
 }
 template <Compare C> BACKTRAIL_INLINE __mmask8 compare(I64 a, I64 b) {
-  return _mm512_cmp_epi64_mask((__m512i)a, (__m512i)b, int_predicate(C));
+  constexpr int kPredicate = int_predicate(C);
+  return _mm512_cmp_epi64_mask((__m512i)a, (__m512i)b, kPredicate);
 }
 BACKTRAIL_INLINE F32 select(__mmask16 m, F32 a, F32 b) { return _mm512_mask_blend_ps(m, b, a); }
 BACKTRAIL_INLINE F64 select(__mmask8 m, F64 a, F64 b) { return _mm512_mask_blend_pd(m, b, a); }

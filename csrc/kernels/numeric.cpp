@@ -1,0 +1,199 @@
+// The NumericTable of one instruction set: conversions and strided copies.
+#include "kernels/numeric_table.h"
+
+#include "backtrail/simd.h"
+
+namespace backtrail {
+inline namespace BACKTRAIL_TARGET {
+namespace {
+
+// Elements as they lie in memory. A bool is read as a byte, so that no value of it is undefined.
+struct Bool {
+  uint8_t byte;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+constexpr double kTwo31 = 2147483648.0, kTwo63 = 9223372036854775808.0;
+
+template <class T>
+struct Element {
+  static T read(T x) { return x; }
+  static T write(int64_t x) { return T(x); }
+  static T write(int32_t x) { return T(x); }
+  static T write(uint8_t x) { return T(x); }
+  template <class F>
+  static T write_real(F x) {
+    if constexpr (T(0.5) != T(0)) {
+      return T(x);
+    } else if constexpr (sizeof(T) == 4) {
+      return x >= F(-kTwo31) && x < F(kTwo31) ? int32_t(x) : INT32_MIN;
+    } else {
+      return T(x >= F(-kTwo63) && x < F(kTwo63) ? int64_t(x) : INT64_MIN);
+    }
+  }
+  static T write(float x) { return write_real(x); }
+  static T write(double x) { return write_real(x); }
+};
+
+template <>
+struct Element<Bool> {
+  static int32_t read(Bool x) { return x.byte != 0; }
+  template <class S>
+  static Bool write(S x) {
+    return {uint8_t(x != S(0))};
+  }
+};
+
+template <>
+struct Element<Bfloat16> {
+  static float read(Bfloat16 x) {
+    uint32_t bits = uint32_t(x.bits) << 16;
+    float y;
+    __builtin_memcpy(&y, &bits, 4);
+    return y;
+  }
+  template <class S>
+  static Bfloat16 write(S x) {
+    float y = float(x);
+    uint32_t bits;
+    __builtin_memcpy(&bits, &y, 4);
+    uint32_t rounded = bits + 0x7FFF + (bits >> 16 & 1);
+    return {uint16_t((y != y ? bits | 0x400000 : rounded) >> 16)};
+  }
+};
+
+template <class From, class To>
+void convert(const void* src, void* dst, int64_t n) {
+  const From* __restrict s = static_cast<const From*>(src);
+  To* __restrict d = static_cast<To*>(dst);
+  for (int64_t i = 0; i < n; ++i) d[i] = Element<To>::write(Element<From>::read(s[i]));
+}
+
+template <class T>
+void same(const void* src, void* dst, int64_t n) {
+  __builtin_memcpy(dst, src, size_t(n) * sizeof(T));
+}
+
+// In the order of DType.
+template <class From>
+constexpr void fill_converts(ConvertKernel* to) {
+  to[0] = convert<From, float>;
+  to[1] = convert<From, double>;
+  to[2] = convert<From, int64_t>;
+  to[3] = convert<From, int32_t>;
+  to[4] = convert<From, uint8_t>;
+  to[5] = convert<From, Bool>;
+  to[6] = convert<From, Bfloat16>;
+}
+
+template <class T>
+void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n) {
+  T* __restrict d = static_cast<T*>(dst);
+  const T* __restrict s = static_cast<const T*>(src);
+  if (dst_stride == 1 && src_stride == 1) {
+    __builtin_memcpy(d, s, size_t(n) * sizeof(T));
+  } else if (src_stride == 0) {
+    T x = n > 0 ? *s : T(0);
+    if (dst_stride == 1)
+      for (int64_t i = 0; i < n; ++i) d[i] = x;
+    else
+      for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = x;
+  } else if (dst_stride == 1 && src_stride == -1) {
+    for (int64_t i = 0; i < n; ++i) d[i] = s[-i];
+  } else if (dst_stride == 1) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4, s += 4 * src_stride) {
+      T a = s[0], b = s[src_stride], c = s[2 * src_stride], e = s[3 * src_stride];
+      d[i] = a, d[i + 1] = b, d[i + 2] = c, d[i + 3] = e;
+    }
+    for (; i < n; ++i, s += src_stride) d[i] = *s;
+  } else {
+    for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = s[i * src_stride];
+  }
+}
+
+// 64 bytes by 64 bytes at a time: each line of the source is read once, and each line of the
+// destination is written once.
+template <class T>
+void transpose(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t rows,
+               int64_t columns) {
+  constexpr int64_t kTile = 64 / sizeof(T);
+  T* d = static_cast<T*>(dst);
+  const T* s = static_cast<const T*>(src);
+  for (int64_t i = 0; i < rows; i += kTile) {
+    int64_t height = rows - i < kTile ? rows - i : kTile;
+    for (int64_t j = 0; j < columns; j += kTile) {
+      int64_t width = columns - j < kTile ? columns - j : kTile;
+      const T* from = s + i + j * src_stride;
+      T* to = d + i * dst_stride + j;
+      if (height == kTile && width == kTile) {
+        alignas(64) T tile[kTile][kTile];
+        for (int64_t b = 0; b < kTile; ++b)
+          __builtin_memcpy(tile[b], from + b * src_stride, sizeof(tile[b]));
+        for (int64_t a = 0; a < kTile; ++a) {
+          alignas(64) T row[kTile];
+          for (int64_t b = 0; b < kTile; ++b) row[b] = tile[b][a];
+          __builtin_memcpy(to + a * dst_stride, row, sizeof(row));
+        }
+      } else {
+        for (int64_t a = 0; a < height; ++a)
+          for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
+      }
+    }
+  }
+}
+
+// Calls f with an integer of `item_size` bytes.
+template <class F>
+void by_item_size(size_t item_size, F f) {
+  switch (item_size) {
+    case 1: return f(uint8_t());
+    case 2: return f(uint16_t());
+    case 4: return f(uint32_t());
+    default: return f(uint64_t());
+  }
+}
+
+void copy_strided(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n,
+                  size_t item_size) {
+  by_item_size(item_size,
+               [&](auto item) { copy_items<decltype(item)>(dst, dst_stride, src, src_stride, n); });
+}
+
+void copy_transposed(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
+                     int64_t rows, int64_t columns, size_t item_size) {
+  by_item_size(item_size, [&](auto item) {
+    transpose<decltype(item)>(dst, dst_stride, src, src_stride, rows, columns);
+  });
+}
+
+constexpr NumericTable make_table() {
+  NumericTable t{};
+  fill_converts<float>(t.convert[int(DType::f32)]);
+  fill_converts<double>(t.convert[int(DType::f64)]);
+  fill_converts<int64_t>(t.convert[int(DType::i64)]);
+  fill_converts<int32_t>(t.convert[int(DType::i32)]);
+  fill_converts<uint8_t>(t.convert[int(DType::u8)]);
+  fill_converts<Bool>(t.convert[int(DType::b8)]);
+  fill_converts<Bfloat16>(t.convert[int(DType::bf16)]);
+  t.convert[int(DType::f32)][int(DType::f32)] = same<float>;
+  t.convert[int(DType::f64)][int(DType::f64)] = same<double>;
+  t.convert[int(DType::i64)][int(DType::i64)] = same<int64_t>;
+  t.convert[int(DType::i32)][int(DType::i32)] = same<int32_t>;
+  t.convert[int(DType::u8)][int(DType::u8)] = same<uint8_t>;
+  t.convert[int(DType::b8)][int(DType::b8)] = same<uint8_t>;
+  t.convert[int(DType::bf16)][int(DType::bf16)] = same<uint16_t>;
+  t.copy_strided = copy_strided;
+  t.copy_transposed = copy_transposed;
+  return t;
+}
+
+}  // namespace
+
+extern const NumericTable numeric;
+const NumericTable numeric = make_table();
+
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

@@ -1,0 +1,102 @@
+// The register tile of a matrix product: R rows by N vectors of c, held in registers over all of k.
+#pragma once
+#include "backtrail/simd.h"
+#include "kernels/gemm_table.h"
+
+namespace backtrail {
+inline namespace BACKTRAIL_TARGET {
+
+// Tiles are chosen so that accumulators, one row of b and a broadcast fit the register file.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14, kTileVectors = 28, kWideTileVectors = 24;
+#elif defined(__AVX__) || defined(__aarch64__)
+constexpr int kTileRows = 6, kTileVectors = 6, kWideTileVectors = 6;
+#else
+constexpr int kTileRows = 3, kTileVectors = 3, kWideTileVectors = 3;
+#endif
+constexpr int kTileCols = 8;  // most vectors across, for few rows
+
+constexpr bool tile_fits(int rows, int vectors) {
+  return rows * vectors <= (vectors > 2 ? kWideTileVectors : kTileVectors);
+}
+
+// Most vectors across for a tile of this many rows: a power of two.
+constexpr int tile_vectors(int rows) {
+  int n = 1;
+  while (2 * n <= kTileCols && tile_fits(rows, 2 * n)) n *= 2;
+  return n;
+}
+
+// One tile at (a, b, c, bias); `last` is the length of its last vector, of `lanes` unless Partial.
+template <class T, int R, int N, bool Partial>
+void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T* b, T* c,
+          const T* bias, int64_t last) {
+  using V = Vec<T>;
+  constexpr int kGroup = 3;  // rows that share a pointer: p, p + rs, p + 2 rs are all addressable
+  constexpr int kGroups = (R + kGroup - 1) / kGroup;
+  const int64_t b_rs = g.b_rs, b_vs = g.b_vs, c_rs = g.c_rs;
+  auto load = [last](const T* p, int v) __attribute__((always_inline)) {
+    return Partial && v == N - 1 ? V::load(p, last) : V::load(p);
+  };
+
+  V acc[R][N];
+  if (g.accumulate) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) acc[r][v] = load(c + r * c_rs + v * V::lanes, v);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) acc[r][v] = V(T(0));
+  }
+
+  const T* rows[kGroups];
+#pragma GCC unroll 16
+  for (int i = 0; i < kGroups; ++i) rows[i] = a + i * kGroup * a_rs;
+
+  for (int64_t p = 0; p < g.k; ++p) {
+    V x[N];
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) x[v] = load(b + v * b_vs, v);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      V y(rows[r / kGroup][r % kGroup * a_rs]);
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
+    }
+    b += b_rs;
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroups; ++i) rows[i] += a_cs;
+  }
+
+  if (bias) {
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      V x = load(bias + v * V::lanes, v);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) acc[r][v] = acc[r][v] + x;
+    }
+  }
+  if (g.act == Activation::relu) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v)  // keeps NaN
+        acc[r][v] = select(acc[r][v] < V(T(0)), V(T(0)), acc[r][v]);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      T* out = c + r * c_rs + v * V::lanes;
+      if (Partial && v == N - 1)
+        acc[r][v].store(out, last);
+      else
+        acc[r][v].store(out);
+    }
+}
+
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

@@ -1,0 +1,54 @@
+"""The command line: `backtrail train`, `backtrail sample`, `backtrail info`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from . import info, sample, train
+from .arguments import Parser, UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 (training failed), 2 (wrong use) or 130 (Ctrl-C)."""
+    parser = Parser(
+        prog="backtrail",
+        description="Train a small GPT on lines of text, and let it invent new ones.",
+        epilog="Start with: backtrail train",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (train, sample, info):
+        command.add_parser(commands)
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # text that the terminal cannot show is no reason to stop
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        args = parser.parse_args(argv)
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except (
+        BrokenPipeError
+    ):  # the reader of our output has seen enough: `backtrail sample ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except FloatingPointError as error:
+        return _fail(str(error), 1)
+    except MemoryError as error:
+        return _fail(f"not enough memory {error}".strip(), 1)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 2)
+    return status
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"backtrail: {' '.join(message.split())}", file=sys.stderr)
+    return status

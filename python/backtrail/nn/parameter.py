@@ -1,0 +1,38 @@
+"""Parameter: a tensor that a Module trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..creation import empty
+from ..tensor import Tensor
+
+
+def _rebuild(data: Tensor, requires_grad: bool) -> Parameter:
+    return Parameter(data, requires_grad)
+
+
+class Parameter(Tensor):
+    """Wrap `data`, sharing its storage, as a leaf that Modules register when assigned.
+
+    Any shape and dtype; only floating tensors may require a gradient.
+    """
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        if data is None:
+            data = empty(0)
+        made: Parameter = Tensor._make_subclass(cls, data, requires_grad)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        known = memo.get(id(self))
+        if known is None:
+            known = memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
+        parameter: Parameter = known
+        return parameter
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _rebuild, (self.detach(), self.requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()

@@ -1,0 +1,76 @@
+"""Gradient clipping, by norm and by value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ... import _core
+from ...autograd import no_grad
+from ...creation import tensor
+from ...functional import stack
+from ...tensor import Tensor
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(parameters, Tensor):
+        parameters = (parameters,)
+    return [grad for p in parameters if (grad := p.grad) is not None]
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale all gradients in place so that their joint `norm_type`-norm is at most `max_norm`.
+
+    Returns the norm before scaling, 0-dim. Gradients are multiplied by
+    min(1, max_norm / (norm + 1e-6)). With `error_if_nonfinite`, raises RuntimeError for an
+    infinite or undefined norm and changes nothing. `foreach` is accepted and has no effect.
+    """
+    grads = _gradients(parameters)
+    if not grads:
+        return tensor(0.0)
+    max_norm, norm_type = float(max_norm), float(norm_type)
+    if norm_type == 2.0 and not error_if_nonfinite:
+        total: Tensor = _core.clip_grad_norm(grads, max_norm, norm_type)
+        return total
+    with no_grad():
+        total = _norm(stack([_norm(grad, norm_type) for grad in grads]), norm_type)
+        if error_if_nonfinite and not math.isfinite(total.item()):
+            raise RuntimeError(
+                f"clip_grad_norm_: the total norm of order {norm_type} is {total.item()}, so the "
+                "gradients cannot be clipped; pass error_if_nonfinite=False to scale them anyway"
+            )
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(scale)
+    return total
+
+
+def _norm(x: Tensor, order: float) -> Tensor:
+    """Return the vector norm of all elements, 0-dim; order 0 counts those that are not zero."""
+    if order == math.inf:
+        return x.abs().max()
+    if order == -math.inf:
+        return x.abs().min()
+    if order == 0:
+        return (x != 0).sum().to(x.dtype)
+    if order == 1:
+        return x.abs().sum()
+    if order == 2:
+        return (x * x).sum().sqrt()
+    return x.abs().pow(order).sum().pow(1 / order)
+
+
+def clip_grad_value_(
+    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
+    """Clamp every gradient in place to [-clip_value, clip_value]; `foreach` has no effect."""
+    clip_value = float(clip_value)
+    with no_grad():
+        for grad in _gradients(parameters):
+            grad.clamp_(-clip_value, clip_value)

@@ -1,0 +1,67 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..creation import full_like
+from .optimizer import Optimizer, Params, check_implementation, check_settings
+
+
+class Adagrad(Optimizer):
+    """Step by the gradient over the root of the sum of all squared gradients.
+
+    s += g^2; p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps) (Duchi et al. 2011).
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        check_settings(
+            learning_rate=(lr, lr >= 0),
+            lr_decay=(lr_decay, lr_decay >= 0),
+            weight_decay=(weight_decay, weight_decay >= 0),
+            initial_accumulator=(initial_accumulator_value, initial_accumulator_value >= 0),
+            epsilon=(eps, eps >= 0),
+        )
+        check_implementation(foreach, fused, differentiable)
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            for param in group["params"]:
+                self._start(param, group)
+
+    def _start(self, param: Any, group: dict[str, Any]) -> None:
+        start = group["initial_accumulator_value"]
+        self.state[param] = {"step": 0, "sum": full_like(param, start)}
+
+    def _update(self, group: dict[str, Any]) -> None:
+        for param, grad in self._gradients(group):
+            if not self.state[param]:
+                self._start(param, group)
+            state = self.state[param]
+            rate = float(group["lr"]) / (1 + state["step"] * group["lr_decay"])
+            state["step"] += 1
+            state["sum"].addcmul_(grad, grad, value=1)
+            param.addcdiv_(grad, state["sum"].sqrt().add_(group["eps"]), value=-rate)

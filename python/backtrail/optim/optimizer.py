@@ -1,0 +1,224 @@
+"""Optimizer: parameter groups, per-parameter state, and how both are saved."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from typing import Any
+
+from ..autograd import enable_grad, no_grad
+from ..tensor import Tensor
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Closure = Callable[[], Any]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()  # the default of a setting that each group must bring
+
+
+class Optimizer:
+    """Hold what is trained, in groups of parameters that share their settings.
+
+    `param_groups` is a list of dicts: "params", and one entry for each of `defaults`. `state` maps
+    a parameter to a dict of what is remembered about it. Steps are counted in plain ints.
+    """
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or "
+                "dicts, but got a single Tensor"
+            )
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        listed: list[Any] = list(params)
+        if len(listed) == 0:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(listed[0], dict):
+            listed = [{"params": listed}]
+        for group in listed:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a dict with "params" and any settings that differ from the defaults.
+
+        Raises TypeError for what is no tensor, ValueError for a tensor that is no leaf, a missing
+        setting, or a parameter that another group already holds.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group).__name__}")
+        params = param_group["params"]
+        if isinstance(params, Tensor):
+            params = [params]
+        elif isinstance(params, set):
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the "
+                "ordering of tensors in sets will change between runs. Please use a list instead."
+            )
+        params = list(params)
+        names: list[str] = []
+        if params and isinstance(params[0], tuple):
+            names = [name for name, _ in params]
+            params = [param for _, param in params]
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise TypeError(
+                    "optimizer can only optimize Tensors, but one of the params is "
+                    f"{type(param).__name__}"
+                )
+            if not (param.is_leaf or self.defaults.get("differentiable")):
+                raise ValueError("can't optimize a non-leaf Tensor")
+        group = {key: value for key, value in param_group.items() if key != "params"}
+        for name, default in self.defaults.items():
+            if default is required:
+                if name not in group:
+                    raise ValueError(
+                        "parameter group didn't specify a value of required optimization "
+                        f"parameter {name}"
+                    )
+            else:
+                group.setdefault(name, default)
+        if len({id(param) for param in params}) != len(params):
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters", stacklevel=3
+            )
+        taken = {id(param) for other in self.param_groups for param in other["params"]}
+        if any(id(param) in taken for param in params):
+            raise ValueError("some parameters appear in more than one parameter group")
+        if names:
+            group["param_names"] = names
+        self.param_groups.append({"params": params, **group})
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop every gradient, or fill it with zeros in place."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if set_to_none:
+                    param.grad = None
+                elif param.grad is not None:
+                    param.grad.detach_().zero_()
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """Update the parameters once from their gradients.
+
+        `closure`, if given, computes the loss anew and returns it; its value is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with no_grad():
+            for group in self.param_groups:
+                self._update(group)
+        return loss
+
+    def _update(self, group: dict[str, Any]) -> None:
+        """Update the parameters of one group that have a gradient."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither step nor _update")
+
+    def _gradients(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (parameter, gradient), with the sign and weight decay that the group asks for."""
+        weight_decay = group["weight_decay"]
+        for param in group["params"]:
+            grad = param.grad
+            if grad is not None:
+                if group["maximize"]:
+                    grad = -grad
+                if weight_decay != 0:
+                    grad = grad.add(param, alpha=weight_decay)
+                yield param, grad
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return {"state", "param_groups"} with parameters replaced by their running number.
+
+        The tensors are the optimizer's own, not copies.
+        """
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            packed = {key: value for key, value in group.items() if key != "params"}
+            packed["params"] = [numbers.setdefault(id(p), len(numbers)) for p in group["params"]]
+            groups.append(packed)
+        state = {
+            numbers[id(key)] if isinstance(key, Tensor) else key: value
+            for key, value in self.state.items()
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a copy of what `state_dict` returned, by position of group and parameter.
+
+        Floating state takes its parameter's dtype. Raises ValueError when the groups differ in
+        number or size.
+        """
+        saved = state_dict["param_groups"]
+        groups = self.param_groups
+        if len(saved) != len(groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(old["params"]) != len(new["params"]) for old, new in zip(saved, groups)):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of "
+                "optimizer's group"
+            )
+        params = {
+            number: param
+            for old, new in zip(saved, groups)
+            for number, param in zip(old["params"], new["params"])
+        }
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for number, values in state_dict["state"].items():
+            param = params.get(number)
+            if param is None:
+                state[number] = deepcopy(values)
+            else:
+                state[param] = {name: _taken(name, value, param) for name, value in values.items()}
+        self.state = state
+        self.param_groups = [
+            {"params": new["params"]}
+            | {key: deepcopy(value) for key, value in old.items() if key != "params"}
+            for old, new in zip(saved, groups)
+        ]
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+            lines.append("")
+        return "\n".join(lines[:-1]) + "\n)"
+
+
+def _taken(name: str, value: Any, param: Tensor) -> Any:
+    """Copy one saved entry, in the form that this parameter's update expects."""
+    if name == "step":
+        return int(value)
+    if isinstance(value, Tensor):
+        value = value.detach().clone()
+        return value.to(param.dtype) if param.is_floating_point() else value
+    return deepcopy(value)
+
+
+def check_settings(**limits: tuple[float, bool]) -> None:
+    """Raise ValueError for the first name whose (value, whether it is allowed) says no."""
+    for name, (value, holds) in limits.items():
+        if not holds:
+            raise ValueError(f"Invalid {name.replace('_', ' ')} value: {value}")
+
+
+def check_implementation(foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
+    """Refuse what no implementation can do; which one runs is otherwise not for the caller."""
+    if differentiable:
+        raise ValueError("differentiable=True is not supported: steps are not recorded")
+    if fused and foreach:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

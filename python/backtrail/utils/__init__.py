@@ -1,0 +1,1 @@
+"""Helpers outside the engine: data loading."""

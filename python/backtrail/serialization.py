@@ -208,10 +208,15 @@ def _read(data: bytes, path: str) -> Any:
     if there > size:
         fail(f"{there - size} bytes follow the {size} bytes of tensors that are announced")
     view = memoryview(data)[start:]
-    tensors = {
-        name: _core.from_bytes(view[begin:end], _DTYPES[kind], shape)
-        for name, (kind, shape, begin, end) in entries.items()
-    }
+    tensors = {}
+    for name in header:
+        kind, shape, begin, end = entries[name]
+        if kind == "BOOL" and bytes(view[begin:end]).strip(b"\0\1"):
+            fail(f"tensor {name!r} of BOOL has bytes other than 0 and 1")
+        try:
+            tensors[name] = _core.from_bytes(view[begin:end], _DTYPES[kind], shape)
+        except (OverflowError, RuntimeError, TypeError, ValueError):
+            fail(f"tensor {name!r} has shape {shape}, which no tensor can have")
     if not isinstance(metadata, dict):
         fail("its metadata is not a table of strings")
     form = metadata.get("format")

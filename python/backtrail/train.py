@@ -222,6 +222,8 @@ def _restore(
     history: History,
 ) -> None:
     state = load(path)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"fit: {path} is not a checkpoint of `fit`")
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

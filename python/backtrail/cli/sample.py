@@ -81,6 +81,8 @@ def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
         raise UserError(f"there is no checkpoint {path}; `backtrail train` makes one") from None
     except CheckpointError as error:
         raise UserError(str(error)) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is not a checkpoint of `backtrail train`")
     try:
         settings = state["extra"]["settings"]
         tokenizer = gpt.Tokenizer(state["extra"]["characters"])

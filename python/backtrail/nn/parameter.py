@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..creation import empty
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def _rebuild(data: Tensor, requires_grad: bool) -> Parameter:
@@ -18,10 +21,10 @@ class Parameter(Tensor):
     Any shape and dtype; only floating tensors may require a gradient.
     """
 
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = empty(0)
-        made: Parameter = Tensor._make_subclass(cls, data, requires_grad)
+        made: Self = Tensor._make_subclass(cls, data, requires_grad)
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .module import Module, indent, listing
 
-Self = TypeVar("Self", bound="_ModuleArray")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Pairs = Mapping[str, Module] | Iterable[tuple[str, Module]]
 
 
@@ -42,8 +44,8 @@ class _ModuleArray(Module):
     @overload
     def __getitem__(self, index: int) -> Module: ...
     @overload
-    def __getitem__(self: Self, index: slice) -> Self: ...
-    def __getitem__(self: Self, index: int | slice) -> Module | Self:
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Module | Self:
         if not isinstance(index, slice):
             return self._modules[self._key(index)]
         part = type(self).__new__(type(self))
@@ -66,12 +68,12 @@ class _ModuleArray(Module):
     def _renumber(self) -> None:
         self._replace(_numbered(self._modules.values()))
 
-    def append(self: Self, module: Module) -> Self:
+    def append(self, module: Module) -> Self:
         """Add a module at the end."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self: Self, modules: Iterable[Module]) -> Self:
+    def extend(self, modules: Iterable[Module]) -> Self:
         """Add several modules at the end."""
         if not isinstance(modules, Iterable):
             raise TypeError(
@@ -148,7 +150,7 @@ class ModuleList(_ModuleArray):
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
 
-    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
         return self.extend(modules)
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -
         chosen = "sum" if size_average is False else "mean"
     warnings.warn(
         f"size_average and reduce are deprecated, please use reduction={chosen!r} instead.",
-        stacklevel=4,
+        stacklevel=3,
     )
     return chosen
 

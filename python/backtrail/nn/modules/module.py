@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...dtypes import bfloat16, float32, float64
 from ...dtypes import device as Device
@@ -13,8 +13,13 @@ from ..parameter import Parameter
 from . import state_dict as state
 from .hooks import Hook, RemovableHandle, add_hook
 
-Self = TypeVar("Self", bound="Module")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Member = TypeVar("Member")
+
+
+_ABSENT: Any = object()
 
 
 def _forward_missing(self: Module, *args: Any, **kwargs: Any) -> Any:
@@ -65,10 +70,13 @@ class Module:
     # Annotated as a variable so that a subclass may narrow the signature.
     forward: Callable[..., Any] = _forward_missing
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_pre_hooks or self._forward_hooks:
-            return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
+    def __call__(self, first: Any = _ABSENT, /, *rest: Any, **kwargs: Any) -> Any:
+        hooked = self._forward_pre_hooks or self._forward_hooks
+        if rest or kwargs or hooked or first is _ABSENT:
+            args = () if first is _ABSENT else (first, *rest)
+            return self._call_with_hooks(args, kwargs) if hooked else self.forward(*args, **kwargs)
+        # The usual call, one argument and no hooks, spares the packing of a tuple and a dict.
+        return self.forward(first)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in tuple(self._forward_pre_hooks.values()):
@@ -314,14 +322,14 @@ class Module:
 
     # Changes to the whole tree
 
-    def apply(self: Self, fn: Callable[[Module], object]) -> Self:
+    def apply(self, fn: Callable[[Module], object]) -> Self:
         """Call `fn` on every submodule, children first, then on this module."""
         for module in self.children():
             module.apply(fn)
         fn(self)
         return self
 
-    def train(self: Self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Set training mode here and below (dropout draws, batch norm updates its averages)."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -330,11 +338,11 @@ class Module:
             module.train(mode)
         return self
 
-    def eval(self: Self) -> Self:
+    def eval(self) -> Self:
         """Set evaluation mode: the same as `train(False)`."""
         return self.train(False)
 
-    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Make every parameter record gradients, or freeze them."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -349,7 +357,7 @@ class Module:
                 else:
                     parameter.grad.detach_().zero_()
 
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor]) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
         # Parameters keep their identity, so optimizers and ties stay valid.
         for parameter in self.parameters():
             parameter.data = fn(parameter.data)
@@ -364,7 +372,7 @@ class Module:
                     module._buffers[name] = module.__dict__[name] = moved[id(buffer)]
         return self
 
-    def to(self: Self, *args: Any, **kwargs: Any) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Convert floating parameters and buffers in place: `to(device)`, `to(dtype)`, `to(tensor)`.
 
         Integer and boolean tensors keep their dtype. Raises TypeError for a dtype without
@@ -390,19 +398,19 @@ class Module:
         chosen = dtype
         return self._apply(lambda t: t.to(chosen) if t.is_floating_point() else t)
 
-    def float(self: Self) -> Self:
+    def float(self) -> Self:
         """Convert floating parameters and buffers to float32."""
         return self.to(float32)
 
-    def double(self: Self) -> Self:
+    def double(self) -> Self:
         """Convert floating parameters and buffers to float64."""
         return self.to(float64)
 
-    def bfloat16(self: Self) -> Self:
+    def bfloat16(self) -> Self:
         """Convert floating parameters and buffers to bfloat16."""
         return self.to(bfloat16)
 
-    def cpu(self: Self) -> Self:
+    def cpu(self) -> Self:
         """Return self: there is no other device."""
         return self
 

@@ -65,9 +65,9 @@ class ReduceLROnPlateau(LRScheduler):
 
     def is_better(self, a: float, best: float) -> bool:
         """Tell whether `a` improves on `best` by the threshold."""
-        sign = 1.0 if self.mode == "max" else -1.0
-        margin = self.threshold * best if self.threshold_mode == "rel" else self.threshold
-        return sign * a > sign * best + margin
+        margin = self.threshold if self.mode == "max" else -self.threshold
+        limit = best * (1 + margin) if self.threshold_mode == "rel" else best + margin
+        return a > limit if self.mode == "max" else a < limit
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take this epoch's metric, a number or a tensor of one element, and lower the rates if due."""

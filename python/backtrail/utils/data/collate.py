@@ -29,7 +29,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     """Stack samples along a new first dimension, inside whatever structure they have.
 
     Tensors and arrays are stacked, numbers become a 1-D tensor (floats float64, ints int64),
-    strings stay a list; mappings, tuples and sequences are collated entry by entry. Raises
+    strings stay as they are; mappings, tuples and sequences are collated entry by entry. Raises
     TypeError for anything else and RuntimeError for sequences of unequal length.
     """
     first = batch[0]
@@ -46,7 +46,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, int):
         return tensor(list(batch))
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in batch]) for key in first}
     if isinstance(first, Sequence):

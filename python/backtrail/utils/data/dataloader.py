@@ -24,7 +24,7 @@ def _warn_of_workers(num_workers: int) -> None:
         warnings.warn(
             f"DataLoader: num_workers={num_workers} has no effect, samples are fetched in the "
             "main process; pass num_workers=0 to say so",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -1,0 +1,453 @@
+// Reading and writing by index: embedding, gather, scatter, index_select, index_add, x[i, j] and
+// its assignment.
+//
+// Additions to one element always run in the order of the index, whatever the cut: every task owns
+// the elements that it writes.
+#include "plan/arguments.h"
+#include "plan/rearrange.h"
+
+namespace backtrail {
+namespace {
+
+// --- Rows: a tensor seen as (outer, size, inner), of which an index picks positions along `size` ---
+
+// dst[o, i, :] = src[o, index[i], :].
+void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,
+               const char* src, char* dst) {
+  int64_t bytes = shape.inner * int64_t(item);
+  int64_t per_task = bytes < 65536 ? 65536 / (bytes ? bytes : 1) : 1;
+  auto run = [&](auto row) {
+    using Row = decltype(row);
+    for_chunks(
+        shape.outer * count, 3 + double(bytes) * 0.1,
+        [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end;) {
+            int64_t o = r / count, i = r - o * count;
+            int64_t stop = count - i < end - r ? count : i + end - r;
+            const char* base = src + o * shape.size * bytes;
+            for (; i < stop; ++i, ++r) {
+              if constexpr (sizeof(Row) > 1)
+                std::memcpy(dst + r * sizeof(Row), base + index[i] * int64_t(sizeof(Row)),
+                            sizeof(Row));
+              else
+                std::memcpy(dst + r * bytes, base + index[i] * bytes, size_t(bytes));
+            }
+          }
+        },
+        per_task);
+  };
+  struct Line {
+    char bytes[64];
+  };
+  switch (bytes) {
+    case 2: return run(uint16_t());
+    case 4: return run(uint32_t());
+    case 8: return run(uint64_t());
+    case 64: return run(Line());
+    default: return run(char());
+  }
+}
+
+// body(o, begin, end, low, high) over all of (outer, inner columns, positions): each task sees every
+// index but owns columns [begin, end) of the positions [low, high).
+template <class F>
+void for_owned(const Around& shape, int64_t count, size_t item, F&& body) {
+  double work = double(shape.outer) * double(count) * (2 + 0.3 * double(shape.inner));
+  int64_t column = shape.inner, range = shape.size;
+  if (work > 50e3 && shape.outer < 8) {
+    if (shape.inner * int64_t(item) >= 512)
+      column = 256 / int64_t(item);
+    else
+      range = shape.size / 4 + 1;
+  }
+  int64_t columns = chunks(shape.inner, column ? column : 1);
+  int64_t ranges = chunks(shape.size, range ? range : 1);
+  parallel_for(shape.outer * columns * ranges, work, [&](int64_t t) {
+    int64_t o = t / (columns * ranges), c = t / ranges % columns, r = t % ranges;
+    int64_t begin = c * column, low = r * range;
+    body(o, begin, begin + column < shape.inner ? begin + column : shape.inner, low,
+         low + range < shape.size ? low + range : shape.size);
+  });
+}
+
+// dst[o, index[i], :] += alpha * src[o, i, :], skipping the index `skip`.
+template <class T>
+void add_rows(const Around& shape, const int64_t* index, int64_t count, const T* src, T* dst,
+              T alpha = T(1), int64_t skip = -1) {
+  for_owned(shape, count, sizeof(T),
+            [&](int64_t o, int64_t begin, int64_t end, int64_t low, int64_t high) {
+              for (int64_t i = 0; i < count; ++i) {
+                int64_t at = index[i];
+                if (at < low || at >= high || at == skip) continue;
+                const T* s = src + (o * count + i) * shape.inner;
+                T* d = dst + (o * shape.size + at) * shape.inner;
+                if (alpha == T(1))
+                  for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + s[j]);
+                else
+                  for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + alpha * s[j]);
+              }
+            });
+}
+
+// dst[o, index[i], :] = src[o, i, :]; of equal indices the last one wins.
+void put_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,
+              const char* src, char* dst) {
+  int64_t row = shape.inner * int64_t(item);
+  for_owned(shape, count, item,
+            [&](int64_t o, int64_t begin, int64_t end, int64_t low, int64_t high) {
+              int64_t from = begin * int64_t(item), bytes = (end - begin) * int64_t(item);
+              for (int64_t i = 0; i < count; ++i) {
+                int64_t at = index[i];
+                if (at < low || at >= high) continue;
+                std::memcpy(dst + (o * shape.size + at) * row + from,
+                            src + (o * count + i) * row + from, size_t(bytes));
+              }
+            });
+}
+
+// --- embedding ---
+
+void prepare_embedding(Call& c) {
+  const Array &weight = c.in[0], &indices = c.in[1];
+  if (weight.ndim() != 2)
+    fail(ErrorKind::runtime, "%s: weight has shape %s; it must have 2 dimensions", c.name,
+         to_string(weight.shape).c_str());
+  require_int64(c, 1, "indices");
+  Dims shape = indices.shape;
+  shape.push(weight.shape[1]);
+  c.out[0] = empty(shape, weight.dtype);
+}
+void execute_embedding(const Call& c) {
+  const Array &weight = c.in[0], &indices = c.in[1];
+  const int64_t* index = indices.data<int64_t>();
+  check_indices(c.name, index, indices.numel(), 0, weight.shape[0]);
+  take_rows(Around(weight.shape, 0), weight.item(), index, indices.numel(), weight.data(),
+            c.out[0].data());
+}
+
+void prepare_embedding_backward(Call& c) {
+  const Array &grad = c.in[0], &indices = c.in[1];
+  require_floating(c, 0, "grad");
+  require_int64(c, 1, "indices");
+  Dims shape = indices.shape;
+  shape.push(grad.ndim() ? grad.shape.back() : 0);
+  if (grad.shape != shape)
+    fail(ErrorKind::runtime, "%s: grad has shape %s for indices of shape %s; expected %s", c.name,
+         to_string(grad.shape).c_str(), to_string(indices.shape).c_str(),
+         to_string(shape).c_str());
+  c.out[0] = empty({integer_attr(c, 0), shape.back()}, grad.dtype);
+}
+void execute_embedding_backward(const Call& c) {
+  const Array& out = c.out[0];
+  const int64_t *index = c.in[1].data<int64_t>(), n = c.in[1].numel();
+  check_indices(c.name, index, n, 0, out.shape[0]);
+  zero_bytes(out.data(), out.numel() * int64_t(out.item()));
+  int64_t padding = integer_attr(c, 1, -1);
+  by_dtype(c.name, out.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    add_rows<T>(Around(out.shape, 0), index, n, c.in[0].data<T>(), out.data<T>(), T(1), padding);
+  });
+}
+
+// --- index_select, index_add ---
+
+// The index of c.in[1], which has at most one dimension, into dimension attribute 0 of c.in[0].
+int prepare_index_1d(Call& c) {
+  require_int64(c, 1, "index");
+  if (c.in[1].ndim() > 1)
+    fail(ErrorKind::index, "%s: index has shape %s; it must have at most 1 dimension", c.name,
+         to_string(c.in[1].shape).c_str());
+  return wrap_dim(c.name, integer_attr(c, 0), c.in[0].ndim());
+}
+
+void prepare_index_select(Call& c) {
+  int dim = prepare_index_1d(c);
+  Dims shape = c.in[0].shape;
+  if (shape.n) shape[dim] = c.in[1].numel();
+  c.out[0] = empty(shape, c.in[0].dtype);
+}
+void execute_index_select(const Call& c) {
+  const Array &x = c.in[0], &index = c.in[1];
+  int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  Around shape(x.shape, dim);
+  check_indices(c.name, index.data<int64_t>(), index.numel(), dim, shape.size);
+  take_rows(shape, x.item(), index.data<int64_t>(), x.ndim() ? index.numel() : 1, x.data(),
+            c.out[0].data());
+}
+
+void prepare_index_add(Call& c) {
+  const Array &x = c.in[0], &src = c.in[2];
+  int dim = prepare_index_1d(c);
+  require_same_dtype(c, 0, 2);
+  Dims expected = x.shape;
+  if (expected.n) expected[dim] = c.in[1].numel();
+  if (src.shape != expected)
+    fail(ErrorKind::runtime, "%s: source has shape %s; expected %s", c.name,
+         to_string(src.shape).c_str(), to_string(expected).c_str());
+  by_dtype(c.name, x.dtype, [](auto) {});
+  c.out[0] = empty(x.shape, x.dtype);
+}
+void execute_index_add(const Call& c) {
+  const Array &x = c.in[0], &index = c.in[1], &out = c.out[0];
+  int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  Around shape(x.shape, dim);
+  check_indices(c.name, index.data<int64_t>(), index.numel(), dim, shape.size);
+  copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
+  by_dtype(c.name, x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T alpha = is_floating(x.dtype) ? T(real_attr(c, 1, 1)) : T(integer_attr(c, 1, 1));
+    add_rows<T>(shape, index.data<int64_t>(), index.numel(), c.in[2].data<T>(), out.data<T>(),
+                alpha);
+  });
+}
+
+// --- x[..., i, j, ...]: index tensors of one shape for adjacent dimensions ---
+
+struct MultiIndex {
+  const Array* index;  // [n]
+  int n, first;
+  Around shape{Dims{}, 0};  // the indexed dimensions are `size`
+
+  MultiIndex(const Call& c, int before) : index(c.in + before), n(c.n_in - before) {
+    const Array& x = c.in[0];
+    first = int(integer_attr(c, 0));
+    if (n < 1 || first < 0 || first + n > x.ndim())
+      fail(ErrorKind::index, "%s: too many indices: %d from dimension %d on, for shape %s", c.name,
+           n, first, to_string(x.shape).c_str());
+    for (int i = 0; i < n; ++i) {
+      require_int64(c, before + i, "index");
+      if (index[i].shape != index[0].shape)
+        fail(ErrorKind::index, "%s: indices of shapes %s and %s; they must be broadcast first",
+             c.name, to_string(index[0].shape).c_str(), to_string(index[i].shape).c_str());
+    }
+    for (int i = 0; i < x.ndim(); ++i)
+      (i < first ? shape.outer : i < first + n ? shape.size : shape.inner) *= x.shape[i];
+  }
+  int64_t count() const { return index[0].numel(); }
+  Dims result(const Dims& x) const {
+    Dims r;
+    for (int i = 0; i < first; ++i) r.push(x[i]);
+    for (int i = 0; i < index[0].ndim(); ++i) r.push(index[0].shape[i]);
+    for (int i = first + n; i < x.n; ++i) r.push(x[i]);
+    return r;
+  }
+  // Positions along `shape.size`, in scratch memory; negative indices count from the end.
+  const int64_t* positions(const Call& c) const {
+    int64_t* at = static_cast<int64_t*>(scratch(size_t(count()) * sizeof(int64_t)));
+    for (int k = 0; k < n; ++k) {
+      int64_t size = c.in[0].shape[first + k];
+      const int64_t* from = index[k].data<int64_t>();
+      check_indices(c.name, from, count(), first + k, size, -size);
+      for_chunks(count(), 0.5, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+          at[i] = (k ? at[i] * size : 0) + from[i] + (from[i] < 0 ? size : 0);
+      });
+    }
+    return at;
+  }
+};
+
+void prepare_index(Call& c) {
+  c.out[0] = empty(MultiIndex(c, 1).result(c.in[0].shape), c.in[0].dtype);
+}
+void execute_index(const Call& c) {
+  MultiIndex m(c, 1);
+  take_rows(m.shape, c.in[0].item(), m.positions(c), m.count(), c.in[0].data(), c.out[0].data());
+}
+
+void prepare_index_put(Call& c) {
+  MultiIndex m(c, 2);
+  require_same_dtype(c, 0, 1);
+  Dims expected = m.result(c.in[0].shape);
+  if (c.in[1].shape != expected)
+    fail(ErrorKind::runtime, "%s: values have shape %s; the indexed part has %s", c.name,
+         to_string(c.in[1].shape).c_str(), to_string(expected).c_str());
+  if (integer_attr(c, 1)) by_dtype(c.name, c.in[0].dtype, [](auto) {});
+  c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
+}
+void execute_index_put(const Call& c) {
+  const Array &x = c.in[0], &values = c.in[1], &out = c.out[0];
+  MultiIndex m(c, 2);
+  const int64_t* at = m.positions(c);
+  copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
+  if (!integer_attr(c, 1))
+    return put_rows(m.shape, x.item(), at, m.count(), values.data(), out.data());
+  by_dtype(c.name, x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    add_rows<T>(m.shape, at, m.count(), values.data<T>(), out.data<T>());
+  });
+}
+
+// --- gather, scatter, scatter_add: an index for each element ---
+
+// Walks an index tensor along `dim`, beside `x` (of which `index` names positions along `dim`) and
+// `other`, of the index's shape or larger.
+struct Walk {
+  int dim;
+  int64_t lines = 1, line_sizes[kMaxDims], x_strides[kMaxDims], other_strides[kMaxDims];
+  int n = 0;                       // dimensions of `lines`: all but `dim` and the last
+  int64_t along, x_along, other_along, index_along;
+  int64_t width = 1;               // of the last dimension, when that is not `dim`
+
+  Walk(const Dims& index, const Dims& x, const Dims& other, int d) : dim(d) {
+    Dims xs = contiguous_strides(x), os = contiguous_strides(other);
+    bool last = d >= index.n - 1;
+    along = index.n ? index[d] : 1;
+    x_along = index.n ? xs[d] : 1;
+    other_along = index.n ? os[d] : 1;
+    index_along = index.n ? contiguous_strides(index)[d] : 1;
+    if (!last) width = index[index.n - 1];
+    for (int i = 0; i < index.n - !last; ++i) {
+      if (i == d) continue;
+      line_sizes[n] = index[i], x_strides[n] = xs[i], other_strides[n] = os[i];
+      lines *= line_sizes[n++];
+    }
+    before_ = 1;
+    for (int i = d + 1; i < index.n - !last; ++i) before_ *= index[i];
+  }
+
+  // body(index offset, x offset, other offset, width) for every run of `width` indices whose
+  // positions lie in one row; writes of different lines or columns never meet. With `split`, the
+  // positions along `dim` are independent too.
+  template <class F>
+  void run(bool split, F&& body) const {
+    int64_t total = lines * along * width;
+    int64_t wide = width >= 256 && lines < 8 ? 64 : width ? width : 1;
+    int64_t depth = split && along > 8192 ? 4096 : along ? along : 1;
+    int64_t columns = chunks(width, wide), pieces = chunks(along, depth);
+    int64_t per_task = kChunk / (depth * wide) + 1;
+    int64_t groups = chunks(lines, per_task);
+    parallel_for(groups * columns * pieces, double(total) * 2, [&](int64_t t) {
+      int64_t first = t / (columns * pieces) * per_task, c = t / pieces % columns * wide;
+      int64_t p = t % pieces * depth;
+      int64_t last_line = first + per_task < lines ? first + per_task : lines;
+      int64_t w = c + wide < width ? wide : width - c, end = p + depth < along ? p + depth : along;
+      for (int64_t line = first; line < last_line; ++line) {
+        int64_t rest = line, x = c, other = c;
+        for (int i = n - 1; i >= 0; --i) {
+          int64_t k = rest % line_sizes[i];
+          rest /= line_sizes[i];
+          x += k * x_strides[i], other += k * other_strides[i];
+        }
+        int64_t index = (line / before_ * along * before_ + line % before_) * width + c;
+        for (int64_t k = p; k < end; ++k)
+          body(index + k * index_along, x, other + k * other_along, w);
+      }
+    });
+  }
+
+ private:
+  int64_t before_;  // lines between two positions along `dim`
+};
+
+// An index tensor for dimension attribute 0 of c.in[0]; `other` has its shape or a larger one.
+int prepare_gather_index(Call& c, const Dims& other, bool other_is_index) {
+  const Array &x = c.in[0], &index = c.in[1];
+  require_int64(c, 1, "index");
+  int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  int rank = x.ndim() ? x.ndim() : 1;
+  bool fits = (index.ndim() ? index.ndim() : 1) == rank && (other.n ? other.n : 1) == rank;
+  for (int i = 0; fits && i < index.ndim(); ++i) {
+    if (i != dim && x.ndim() && index.shape[i] > x.shape[i]) fits = false;
+    if (!other_is_index && other.n && index.shape[i] > other[i]) fits = false;
+  }
+  if (!fits && index.numel())
+    fail(ErrorKind::runtime,
+         "%s: index of shape %s for shape %s%s%s along dimension %d; the ranks must be equal and "
+         "index no larger in the other dimensions",
+         c.name, to_string(index.shape).c_str(), to_string(x.shape).c_str(),
+         other_is_index ? "" : " and source ", other_is_index ? "" : to_string(other).c_str(), dim);
+  return dim;
+}
+
+void prepare_gather(Call& c) {
+  prepare_gather_index(c, c.in[1].shape, true);
+  c.out[0] = empty(c.in[1].shape, c.in[0].dtype);
+}
+void execute_gather(const Call& c) {
+  const Array &x = c.in[0], &index = c.in[1];
+  int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  if (!index.numel()) return;
+  const int64_t* at = index.data<int64_t>();
+  check_indices(c.name, at, index.numel(), dim, x.ndim() ? x.shape[dim] : 1);
+  Walk walk(index.shape, index.ndim() == x.ndim() ? x.shape : index.shape, index.shape, dim);
+  by_item_size(x.item(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* from = x.data<T>();
+    T* to = c.out[0].data<T>();
+    walk.run(true, [&](int64_t i, int64_t xo, int64_t, int64_t width) {
+      for (int64_t j = 0; j < width; ++j) to[i + j] = from[xo + j + at[i + j] * walk.x_along];
+    });
+  });
+}
+
+void prepare_scatter(Call& c) {
+  prepare_gather_index(c, c.in[2].shape, false);
+  require_same_dtype(c, 0, 2);
+  c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
+}
+void prepare_scatter_add(Call& c) {
+  by_dtype(c.name, c.in[0].dtype, [](auto) {});
+  prepare_scatter(c);
+}
+// update(to, from) over the elements named by the index, on a copy of x.
+template <class T, class F>
+void scatter(const Call& c, F&& update) {
+  const Array &x = c.in[0], &index = c.in[1], &src = c.in[2], &out = c.out[0];
+  int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  const int64_t* at = index.data<int64_t>();
+  check_indices(c.name, at, index.numel(), dim, x.ndim() ? x.shape[dim] : 1);
+  copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
+  if (!index.numel()) return;
+  Dims one{1};
+  Walk walk(index.ndim() ? index.shape : one, x.ndim() ? x.shape : one,
+            src.ndim() ? src.shape : one, dim);
+  const T* from = src.data<T>();
+  T* to = out.data<T>();
+  walk.run(false, [&](int64_t i, int64_t xo, int64_t so, int64_t width) {
+    for (int64_t j = 0; j < width; ++j)
+      update(to[xo + j + at[i + j] * walk.x_along], from[so + j]);
+  });
+}
+void execute_scatter(const Call& c) {
+  by_item_size(c.in[0].item(), [&](auto zero) {
+    using T = decltype(zero);
+    scatter<T>(c, [](T& to, T from) { to = from; });
+  });
+}
+void execute_scatter_add(const Call& c) {
+  by_dtype(c.name, c.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    scatter<T>(c, [](T& to, T from) { to = T(to + from); });
+  });
+}
+
+// clang-format off
+const Op kOps[] = {
+    // name, doc, kind, inputs, outputs, public, saved inputs, saved outputs, differentiable
+    {"embedding", "Rows of weight (V, E) named by indices.", Kind::opaque, 2, 1, 1, 2, 0, true, prepare_embedding, execute_embedding},
+    {"embedding_backward", "Add rows of grad into zeros (V, E) at indices.", Kind::opaque, 2, 1, 1, 2, 0, true, prepare_embedding_backward, execute_embedding_backward},
+    {"gather", "out[i][j] = x[index[i][j]][j], for dim 0.", Kind::opaque, 2, 1, 1, 2, 0, true, prepare_gather, execute_gather},
+    {"scatter", "x with x[index[i][j]][j] = src[i][j], for dim 0.", Kind::opaque, 3, 1, 1, 2, 0, true, prepare_scatter, execute_scatter},
+    {"scatter_add", "x with x[index[i][j]][j] += src[i][j], for dim 0.", Kind::opaque, 3, 1, 1, 2, 0, true, prepare_scatter_add, execute_scatter_add},
+    {"index_select", "Slices of x along dim named by a 1-d index.", Kind::opaque, 2, 1, 1, 2, 0, true, prepare_index_select, execute_index_select},
+    {"index_add", "x plus alpha times src at a 1-d index along dim.", Kind::opaque, 3, 1, 1, 2, 0, true, prepare_index_add, execute_index_add},
+    {"index", "x[..., i, j, ...] for index tensors of one shape.", Kind::opaque, -1, 1, 1, ~1u, 0, true, prepare_index, execute_index},
+    {"index_put", "x with x[..., i, j, ...] = values, or += values.", Kind::opaque, -1, 1, 1, ~3u, 0, true, prepare_index_put, execute_index_put},
+    {"cat", "The tensors one after another along dim.", Kind::opaque, -1, 1, 1, 0, 0, true, prepare_cat, execute_cat},
+    {"tril", "The lower triangle of the last two dimensions, 0 above the diagonal.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_triangle, execute_tril},
+    {"triu", "The upper triangle of the last two dimensions, 0 below the diagonal.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_triangle, execute_triu},
+    {"flip", "Reverse the order of elements along dims.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_flip, execute_flip},
+    {"roll", "Shift elements along dims, cyclically.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_roll, execute_roll},
+    {"repeat_interleave", "Repeat each slice along dim.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_repeat_interleave, execute_repeat_interleave},
+    {"diag_embed", "Matrices with the last dimension of x on a diagonal.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_diag_embed, execute_diag_embed},
+    {"one_hot", "1 at each index of num_classes, 0 elsewhere.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_one_hot, execute_one_hot},
+    {"nonzero", "Indices of the elements that are not 0, as rows.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_nonzero, execute_nonzero},
+};
+// clang-format on
+
+}  // namespace
+
+const OpTable kIndexOps = {kOps, int(sizeof(kOps) / sizeof(kOps[0]))};
+
+}  // namespace backtrail

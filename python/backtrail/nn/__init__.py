@@ -39,6 +39,8 @@ from .modules.sparse import Embedding
 from .parameter import Parameter
 
 __all__ = [
+    "ELU",
+    "GELU",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -48,10 +50,8 @@ __all__ = [
     "Dropout",
     "Dropout1d",
     "Dropout2d",
-    "ELU",
     "Embedding",
     "Flatten",
-    "GELU",
     "GroupNorm",
     "Hardtanh",
     "HuberLoss",

@@ -134,7 +134,7 @@ def _erfinv(x: Tensor) -> Tensor:
     central = w < 5
     w = where(central, w - 2.5, w.sqrt() - 3)
     value = where(central, _ERFINV_CENTRE[0], _ERFINV_TAIL[0])
-    for centre, tail in zip(_ERFINV_CENTRE[1:], _ERFINV_TAIL[1:]):
+    for centre, tail in zip(_ERFINV_CENTRE[1:], _ERFINV_TAIL[1:], strict=True):
         value = value * w + where(central, centre, tail)
     return value * x
 
@@ -263,7 +263,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 def sparse_(
     tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
 ) -> Tensor:
-    """Draw a matrix from N(0, std^2) and zero the share `sparsity` of each column (Martens 2010)."""
+    """Draw from N(0, std^2), then zero the share `sparsity` of each column (Martens 2010)."""
     if tensor.dim() != 2:
         raise ValueError(f"sparse_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
     rows, columns = tensor.shape

@@ -163,15 +163,17 @@ class Optimizer:
         groups = self.param_groups
         if len(saved) != len(groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
-        if any(len(old["params"]) != len(new["params"]) for old, new in zip(saved, groups)):
+        if any(
+            len(old["params"]) != len(new["params"]) for old, new in zip(saved, groups, strict=True)
+        ):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
                 "optimizer's group"
             )
         params = {
             number: param
-            for old, new in zip(saved, groups)
-            for number, param in zip(old["params"], new["params"])
+            for old, new in zip(saved, groups, strict=True)
+            for number, param in zip(old["params"], new["params"], strict=True)
         }
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for number, values in state_dict["state"].items():
@@ -184,7 +186,7 @@ class Optimizer:
         self.param_groups = [
             {"params": new["params"]}
             | {key: deepcopy(value) for key, value in old.items() if key != "params"}
-            for old, new in zip(saved, groups)
+            for old, new in zip(saved, groups, strict=True)
         ]
         for group in self.param_groups:
             for name, default in self.defaults.items():

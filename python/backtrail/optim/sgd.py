@@ -66,6 +66,7 @@ class SGD(Optimizer):
             self._launch(group, params, grads, None, momentum, False)
             return
         buffers: list[Tensor] = []
+        started = (params, grads, buffers)
         fresh: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         for param in group["params"]:
             grad = param.grad
@@ -73,15 +74,15 @@ class SGD(Optimizer):
                 continue
             state = self.state[param]
             buffer = state.get("momentum_buffer")
+            lists = started
             if buffer is None:
                 buffer = state["momentum_buffer"] = empty_like(param)
                 lists = fresh
-            else:
-                lists = (params, grads, buffers)
-            for values, value in zip(lists, (param, grad, buffer)):
-                values.append(value)
+            lists[0].append(param)
+            lists[1].append(grad)
+            lists[2].append(buffer)
         self._launch(group, *fresh, momentum, True)
-        self._launch(group, params, grads, buffers, momentum, False)
+        self._launch(group, *started, momentum, False)
 
     def _launch(
         self,

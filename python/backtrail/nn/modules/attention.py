@@ -175,7 +175,8 @@ class MultiheadAttention(Module):
             else packed.split(width)
         )
         biases = (None, None, None) if bias is None else bias.split(width)
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
+        inputs = (query, key, value)
+        q, k, v = (F.linear(*each) for each in zip(inputs, weights, biases, strict=True))
         return q, k, v
 
     def _extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:

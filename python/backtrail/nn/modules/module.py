@@ -373,7 +373,7 @@ class Module:
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Convert floating parameters and buffers in place: `to(device)`, `to(dtype)`, `to(tensor)`.
+        """Convert floating parameters and buffers in place: to(device), to(dtype), to(tensor).
 
         Integer and boolean tensors keep their dtype. Raises TypeError for a dtype without
         fractions.

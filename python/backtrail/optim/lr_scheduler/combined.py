@@ -40,7 +40,7 @@ def _saved(combined: LRScheduler, schedulers: Sequence[LRScheduler]) -> dict[str
 
 def _load(combined: LRScheduler, schedulers: list[LRScheduler], state: dict[str, Any]) -> None:
     combined.__dict__.update({key: value for key, value in state.items() if key != "_schedulers"})
-    for scheduler, saved in zip(schedulers, state["_schedulers"]):
+    for scheduler, saved in zip(schedulers, state["_schedulers"], strict=True):
         scheduler.load_state_dict(saved)
 
 

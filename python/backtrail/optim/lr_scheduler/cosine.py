@@ -34,7 +34,7 @@ class CosineAnnealingLR(LRScheduler):
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
             return [
                 lr + (base - self.eta_min) * rise
-                for lr, base in zip(self._current(), self.base_lrs)
+                for lr, base in zip(self._current(), self.base_lrs, strict=True)
             ]
         factor = self._height(self.last_epoch) / self._height(self.last_epoch - 1)
         return [(lr - self.eta_min) * factor + self.eta_min for lr in self._current()]

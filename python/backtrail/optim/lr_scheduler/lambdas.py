@@ -35,7 +35,7 @@ class _LambdaScheduler(LRScheduler):
         lambdas = self.lr_lambdas
         super().load_state_dict(state_dict)
         self.lr_lambdas = lambdas
-        for fn, saved in zip(lambdas, state_dict["lr_lambdas"]):
+        for fn, saved in zip(lambdas, state_dict["lr_lambdas"], strict=True):
             if saved is not None:
                 vars(fn).update(saved)
 
@@ -44,7 +44,10 @@ class LambdaLR(_LambdaScheduler):
     """lr = initial lr * lr_lambda(epoch)."""
 
     def get_lr(self) -> Rates:
-        return [base * fn(int(self.last_epoch)) for base, fn in zip(self.base_lrs, self.lr_lambdas)]
+        return [
+            base * fn(int(self.last_epoch))
+            for base, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
 
 
 class MultiplicativeLR(_LambdaScheduler):
@@ -53,4 +56,7 @@ class MultiplicativeLR(_LambdaScheduler):
     def get_lr(self) -> Rates:
         if self.last_epoch <= 0:
             return self._current()
-        return [lr * fn(int(self.last_epoch)) for lr, fn in zip(self._current(), self.lr_lambdas)]
+        return [
+            lr * fn(int(self.last_epoch))
+            for lr, fn in zip(self._current(), self.lr_lambdas, strict=True)
+        ]

@@ -86,7 +86,7 @@ class OneCycleLR(LRScheduler):
 
         groups = optimizer.param_groups
         if last_epoch == -1:
-            for group, peak in zip(groups, _per_group("max_lr", max_lr, groups)):
+            for group, peak in zip(groups, _per_group("max_lr", max_lr, groups), strict=True):
                 group["initial_lr"] = peak / div_factor
                 group["max_lr"] = peak
                 group["min_lr"] = group["initial_lr"] / final_div_factor
@@ -98,7 +98,7 @@ class OneCycleLR(LRScheduler):
             if last_epoch == -1:
                 lows = _per_group("base_momentum", base_momentum, groups)
                 highs = _per_group("max_momentum", max_momentum, groups)
-                for group, low, high in zip(groups, lows, highs):
+                for group, low, high in zip(groups, lows, highs, strict=True):
                     group["base_momentum"], group["max_momentum"] = low, high
         super().__init__(optimizer, last_epoch)
 

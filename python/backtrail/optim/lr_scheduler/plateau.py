@@ -70,7 +70,7 @@ class ReduceLROnPlateau(LRScheduler):
         return a > limit if self.mode == "max" else a < limit
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
-        """Take this epoch's metric, a number or a tensor of one element, and lower the rates if due."""
+        """Take this epoch's metric, a number or one-element tensor; lower the rates if due."""
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self.is_better(current, self.best):
@@ -83,8 +83,12 @@ class ReduceLROnPlateau(LRScheduler):
             self.num_bad_epochs = 0
         rates = self._current()
         if self.num_bad_epochs > self.patience:
-            lowered = [max(lr * self.factor, low) for lr, low in zip(rates, self.min_lrs)]
-            rates = [new if lr - new > self.eps else lr for lr, new in zip(rates, lowered)]
+            lowered = [
+                max(lr * self.factor, low) for lr, low in zip(rates, self.min_lrs, strict=True)
+            ]
+            rates = [
+                new if lr - new > self.eps else lr for lr, new in zip(rates, lowered, strict=True)
+            ]
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
         self._set(rates)

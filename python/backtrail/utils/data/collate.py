@@ -53,7 +53,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
         size = len(first)
         if any(len(sample) != size for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
-        columns = [default_collate(column) for column in zip(*batch)]
+        columns = [default_collate(column) for column in zip(*batch, strict=True)]
         return _rebuild(first, columns)
     raise TypeError(
         "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "

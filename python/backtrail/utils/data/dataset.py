@@ -173,4 +173,6 @@ def random_split(
             )
     order = randperm(size, generator=generator).tolist()
     ends = accumulate(counts)
-    return [Subset(dataset, order[end - count : end]) for count, end in zip(counts, ends)]
+    return [
+        Subset(dataset, order[end - count : end]) for count, end in zip(counts, ends, strict=True)
+    ]

@@ -1,0 +1,140 @@
+// Row kernels of one instruction set: the formulas of ops/rowwise.h over many rows.
+#include "kernels/rowwise_table.h"
+
+#include "ops/rowwise.h"
+
+namespace backtrail {
+inline namespace BACKTRAIL_TARGET {
+namespace {
+
+// Makes streamed stores visible before another thread is told that the rows are done.
+void finish(bool stream) {
+#if defined(__SSE2__)
+  if (stream) _mm_sfence();
+#else
+  (void)stream;
+#endif
+}
+
+template <class Op, class T>
+void forward(int64_t rows, int64_t n, const T* x, T* y, bool stream) {
+  if (n == 0) return;
+  for (int64_t i = 0; i < rows; ++i) Op::forward(n, x + i * n, y + i * n, stream);
+  finish(stream);
+}
+
+template <class Op, class T>
+void backward(int64_t rows, int64_t n, const T* g, const T* y, T* dx, bool stream) {
+  if (n == 0) return;
+  for (int64_t i = 0; i < rows; ++i) Op::backward(n, g + i * n, y + i * n, dx + i * n, stream);
+  finish(stream);
+}
+
+template <class T>
+void clear(int64_t n, T* x) {
+  if (x && n > 0) __builtin_memset(x, 0, size_t(n) * sizeof(T));
+}
+
+template <class T>
+void rms_norm(int64_t rows, int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd) {
+  for (int64_t i = 0; i < rows; ++i)
+    ops::RmsNorm::forward(n, x + i * n, weight, eps, y + i * n, rstd + i);
+}
+
+template <class T>
+void rms_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* weight,
+                       const T* rstd, T* dx, T* dweight) {
+  clear(n, dweight);
+  for (int64_t i = 0; i < rows; ++i)
+    ops::RmsNorm::backward(n, g + i * n, x + i * n, weight, rstd[i], dx + i * n, dweight);
+}
+
+template <class T>
+void layer_norm(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y,
+                T* mean, T* rstd) {
+  for (int64_t i = 0; i < rows; ++i)
+    ops::LayerNorm::forward(n, x + i * n, weight, bias, eps, y + i * n, mean + i, rstd + i);
+}
+
+template <class T>
+void layer_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* weight,
+                         const T* mean, const T* rstd, T* dx, T* dweight, T* dbias) {
+  clear(n, dweight);
+  clear(n, dbias);
+  for (int64_t i = 0; i < rows; ++i)
+    ops::LayerNorm::backward(n, g + i * n, x + i * n, weight, mean[i], rstd[i], dx + i * n, dweight,
+                             dbias);
+}
+
+template <class T>
+void cross_entropy(const CrossEntropyRows<T>& r, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t label = r.targets[i];
+    if (label == r.ignore_index) {
+      r.max[i] = r.log_sum[i] = r.loss[i] = 0;
+      continue;
+    }
+    r.loss[i] = ops::CrossEntropy::forward(r.classes, r.logits + i * r.classes, label, r.weight,
+                                           r.smoothing, r.max + i, r.log_sum + i);
+  }
+}
+
+template <class T>
+void cross_entropy_backward(const CrossEntropyRows<T>& r, int64_t begin, int64_t end,
+                            bool stream) {
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t label = r.targets[i];
+    T* dlogits = r.dlogits + i * r.classes;
+    if (label == r.ignore_index)
+      clear(r.classes, dlogits);
+    else
+      ops::CrossEntropy::backward(r.grad[i * r.grad_stride] / r.divisor, r.classes,
+                                  r.logits + i * r.classes, label, r.weight, r.weight_sum,
+                                  r.smoothing, r.max[i], r.log_sum[i], dlogits, stream);
+  }
+  finish(stream);
+}
+
+template <class T>
+T sum(int64_t n, const T* x) {
+  T total[1];
+  ops::sum_row<T>(n, total, [&](int64_t i, auto part, Vec<T>* s) BACKTRAIL_LAMBDA {
+    s[0] += part.load(x + i);
+  });
+  return total[0];
+}
+
+template <class T>
+void sum_rows(int64_t rows, int64_t n, const T* x, T* y) {
+  ops::each<T>(n, [&](int64_t j, auto part) BACKTRAIL_LAMBDA {
+    Vec<T> total(0);
+    for (int64_t i = 0; i < rows; ++i) total += part.load(x + i * n + j);
+    part.store(total, y + j);
+  });
+}
+
+template <class T>
+constexpr RowwiseTable<T> make_table() {
+  return {forward<ops::Softmax, T>,
+          backward<ops::Softmax, T>,
+          forward<ops::LogSoftmax, T>,
+          backward<ops::LogSoftmax, T>,
+          rms_norm<T>,
+          layer_norm<T>,
+          rms_norm_backward<T>,
+          layer_norm_backward<T>,
+          cross_entropy<T>,
+          cross_entropy_backward<T>,
+          sum<T>,
+          sum_rows<T>};
+}
+
+}  // namespace
+
+extern const RowwiseTable<float> rowwise_f32;
+extern const RowwiseTable<double> rowwise_f64;
+const RowwiseTable<float> rowwise_f32 = make_table<float>();
+const RowwiseTable<double> rowwise_f64 = make_table<double>();
+
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

@@ -1,0 +1,175 @@
+// Scaled dot-product attention: its checks, outputs, and how heads are cut into tasks.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "kernels/table.h"
+#include "plan/check.h"
+#include "plan/op.h"
+
+namespace backtrail {
+namespace {
+
+constexpr int64_t kGroupQueries = 256;  // of a task, when there are few heads
+constexpr int64_t kManyHeads = 8;
+constexpr double kNsPerFlop = 0.012;
+
+// Checks q, k, v and mask at inputs `at`, `at` + 1, ...
+void check(const Call& c, int at) {
+  const Array &q = c.in[at], &k = c.in[at + 1], &v = c.in[at + 2];
+  require_f32_or_f64(c, at, "query");
+  if (q.ndim() != 4 || k.ndim() != 4 || v.ndim() != 4)
+    fail(ErrorKind::runtime, "%s: query %s, key %s, value %s; expected (batch, heads, length, width)",
+         c.name, to_string(q.shape).c_str(), to_string(k.shape).c_str(),
+         to_string(v.shape).c_str());
+  const int64_t b = q.shape[0], heads = q.shape[1], t = q.shape[2], d = q.shape[3];
+  const int64_t s = k.shape[2];
+  require(c, at + 1, "key", q.dtype, Dims{b, heads, s, d});
+  require(c, at + 2, "value", q.dtype, Dims{b, heads, s, v.shape[3]});
+  if (!given(c, at + 3)) return;
+  const Dims& m = c.in[at + 3].shape;
+  if (m.n != 4 || (m[0] != b && m[0] != 1) || (m[1] != heads && m[1] != 1))
+    fail(ErrorKind::runtime, "%s: attn_mask has shape %s; expected (%lld or 1, %lld or 1, %lld, %lld)",
+         c.name, to_string(m).c_str(), (long long)b, (long long)heads, (long long)t, (long long)s);
+  require(c, at + 3, "attn_mask", q.dtype, Dims{m[0], m[1], t, s});
+}
+
+void prepare_attention(Call& c) {
+  check(c, 0);
+  const Dims &q = c.in[0].shape, &v = c.in[2].shape;
+  c.out[0] = empty(Dims{q[0], q[1], q[2], v[3]}, c.in[0].dtype);
+  c.out[1] = empty(Dims{q[0], q[1], q[2]}, c.in[0].dtype);
+}
+
+void prepare_attention_backward(Call& c) {
+  check(c, 1);
+  const Dims &q = c.in[1].shape, &v = c.in[3].shape;
+  const DType dtype = c.in[1].dtype;
+  require(c, 0, "grad", dtype, Dims{q[0], q[1], q[2], v[3]});
+  require(c, 5, "log-sum-exp", dtype, Dims{q[0], q[1], q[2]});
+  for (int i = 0; i < 3; ++i) c.out[i] = empty(c.in[i + 1].shape, dtype);
+}
+
+template <class F>
+void by_type(const Call& c, F f) {
+  if (c.in[0].dtype == DType::f64)
+    f(double(), *kernels().attention_f64);
+  else
+    f(float(), *kernels().attention_f32);
+}
+
+// All heads of a call, with q, k, v and mask at inputs `at`, `at` + 1, ...
+template <class T>
+struct Heads {
+  AttentionHead<T> first{};
+  int64_t batch, heads;
+  int64_t mask_batch, mask_head;  // strides
+
+  Heads(const Call& c, int at) {
+    const Dims &q = c.in[at].shape, &k = c.in[at + 1].shape, &v = c.in[at + 2].shape;
+    batch = q[0];
+    heads = q[1];
+    first.queries = q[2];
+    first.width = q[3];
+    first.keys = k[2];
+    first.value_width = v[3];
+    const AttrValue &scale = c.attrs[0], &causal = c.attrs[1];
+    first.scale = T(scale.given() ? scale.f : 1 / std::sqrt(double(std::max<int64_t>(1, q[3]))));
+    first.causal = causal.i != 0;
+    first.q = c.in[at].data<T>();
+    first.k = c.in[at + 1].data<T>();
+    first.v = c.in[at + 2].data<T>();
+    mask_batch = mask_head = 0;
+    if (given(c, at + 3)) {
+      const Dims& m = c.in[at + 3].shape;
+      first.mask = c.in[at + 3].data<T>();
+      if (m[1] > 1) mask_head = m[2] * m[3];
+      if (m[0] > 1) mask_batch = m[1] * m[2] * m[3];
+    }
+  }
+  int64_t count() const { return batch * heads; }
+  double flops() const {  // of one product of a head
+    return 2.0 * double(first.queries) * double(first.keys) * double(first.width + 16) *
+           (first.causal ? 0.5 : 1);
+  }
+  AttentionHead<T> operator[](int64_t i) const {
+    AttentionHead<T> h = first;
+    const int64_t q = i * h.queries * h.width, k = i * h.keys * h.width;
+    const int64_t v = i * h.keys * h.value_width, y = i * h.queries * h.value_width;
+    h.q += q;
+    h.k += k;
+    h.v += v;
+    if (h.mask) h.mask += i / heads * mask_batch + i % heads * mask_head;
+    h.lse += i * h.queries;
+    if (h.y) h.y += y;
+    if (h.g) {
+      h.g += y;
+      h.dq += q;
+      h.dk += k;
+      h.dv += v;
+    }
+    return h;
+  }
+};
+
+// parallel_for whose tasks get a workspace of `elements` on their own thread.
+template <class T, class F>
+void with_work(int64_t tasks, double cost_ns, int64_t elements, F f) {
+  std::atomic<bool> failed{false};  // a task may not throw
+  parallel_for(tasks, cost_ns, [&](int64_t task) {
+    try {
+      f(task, static_cast<T*>(scratch(size_t(elements) * sizeof(T))));
+    } catch (const Error&) {
+      failed = true;
+    }
+  });
+  if (failed) fail(ErrorKind::memory, "out of memory: attention needs a workspace");
+}
+
+void attention(const Call& c) {
+  by_type(c, [&](auto zero, const auto& k) {
+    using T = decltype(zero);
+    Heads<T> heads(c, 0);
+    heads.first.y = c.out[0].data<T>();
+    heads.first.lse = c.out[1].data<T>();
+    const int64_t queries = heads.first.queries;
+    const int64_t group = heads.count() >= kManyHeads ? std::max<int64_t>(1, queries) : kGroupQueries;
+    const int64_t groups = (queries + group - 1) / group;
+    with_work<T>(heads.count() * groups, 2 * kNsPerFlop * double(heads.count()) * heads.flops(),
+                 k.work_size(heads.first, false), [&](int64_t task, T* work) {
+                   const int64_t begin = task % groups * group;
+                   k.forward(heads[task / groups], begin, std::min(queries, begin + group), work);
+                 });
+  });
+}
+
+void attention_backward(const Call& c) {
+  by_type(c, [&](auto zero, const auto& k) {
+    using T = decltype(zero);
+    Heads<T> heads(c, 1);
+    heads.first.g = c.in[0].data<T>();
+    heads.first.lse = c.in[5].data<T>();
+    heads.first.dq = c.out[0].data<T>();
+    heads.first.dk = c.out[1].data<T>();
+    heads.first.dv = c.out[2].data<T>();
+    with_work<T>(heads.count(), 5 * kNsPerFlop * double(heads.count()) * heads.flops(),
+                 k.work_size(heads.first, true),
+                 [&](int64_t task, T* work) { k.backward(heads[task], work); });
+  });
+}
+
+// name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
+const Op kOps[] = {
+    {"attention", "softmax(scale * query @ key.T + attn_mask) @ value.", Kind::opaque, 4, 2, 1,
+     0b1111, 0b10, true, prepare_attention, attention},
+    {"attention_backward",
+     "Gradients of query, key, value from (grad, query, key, value, attn_mask, log-sum-exp).",
+     Kind::opaque, 6, 3, 3, 0, 0, false, prepare_attention_backward, attention_backward},
+};
+
+}  // namespace
+
+const OpTable kAttentionOps{kOps, int(sizeof kOps / sizeof kOps[0])};
+
+}  // namespace backtrail

@@ -1,0 +1,314 @@
+// Ordering: sort, topk, searchsorted, unique; and the running sums and products of scan.h.
+//
+// A value becomes an unsigned key in the order of the result: NaN above everything, as in PyTorch,
+// -0 equal to 0, all bits flipped when descending. A key beside its position sorts as one integer,
+// so that every order is stable.
+#include <algorithm>
+
+#include "plan/arguments.h"
+#include "plan/scan.h"
+
+namespace backtrail {
+namespace {
+
+// --- keys ---
+
+template <class T>
+struct KeyOf {
+  using type = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+};
+
+template <class T>
+auto key_of(T x) {
+  using K = typename KeyOf<T>::type;
+  constexpr K top = K(1) << (8 * sizeof(K) - 1);
+  if constexpr (std::is_floating_point_v<T>) {
+    if (x != x) return K(~K(0));
+    if (x == T(0)) return top;
+    K bits;
+    std::memcpy(&bits, &x, sizeof(K));
+    return K(bits & top ? ~bits : bits | top);
+  } else {
+    using Wide = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+    return K(K(Wide(x)) ^ top);
+  }
+}
+
+// A key and a position. Lines of 2^32 elements or more, and 8-byte keys, take the wide form.
+struct WideEntry {
+  uint64_t key, at;
+  bool operator<(const WideEntry& o) const { return key != o.key ? key < o.key : at < o.at; }
+  int64_t position() const { return int64_t(at); }
+  unsigned digit(int shift) const { return unsigned(key >> shift) & 0xFF; }
+};
+struct Entry {
+  uint64_t both;  // key above, position below
+  bool operator<(const Entry& o) const { return both < o.both; }
+  int64_t position() const { return int64_t(both & 0xFFFFFFFF); }
+  unsigned digit(int shift) const { return unsigned(both >> (32 + shift)) & 0xFF; }
+};
+
+template <class E, class T>
+E entry(T x, int64_t at, bool descending) {
+  auto key = key_of(x);
+  if (descending) key = decltype(key)(~key);
+  if constexpr (std::is_same_v<E, WideEntry>)
+    return {uint64_t(key), uint64_t(at)};
+  else
+    return {uint64_t(key) << 32 | uint64_t(at)};
+}
+
+// Calls f(zero of the element type, E()) with the entry that lines of `size` need.
+template <class F>
+void by_entry(const char* op, DType dtype, int64_t size, F&& f) {
+  by_dtype(op, dtype, [&](auto zero) {
+    if constexpr (sizeof(zero) == 8)
+      f(zero, WideEntry());
+    else if (size >> 32)
+      f(zero, WideEntry());
+    else
+      f(zero, Entry());
+  });
+}
+
+// Sort n entries in key order, which begin in the order of their positions; `spare` has room for as
+// many. Least significant digit first, skipping digits that are the same in all.
+template <class E>
+E* radix_sort(E* a, E* spare, int64_t n, int key_bytes) {
+  if (n < 1024) {
+    std::sort(a, a + n);
+    return a;
+  }
+  static_assert(sizeof(int64_t) == 8);
+  int64_t counts[8][256] = {};
+  for (int64_t i = 0; i < n; ++i)
+    for (int b = 0; b < key_bytes; ++b) ++counts[b][a[i].digit(8 * b)];
+  for (int b = 0; b < key_bytes; ++b) {
+    int64_t* count = counts[b];
+    if (count[a[0].digit(8 * b)] == n) continue;
+    for (int64_t d = 0, sum = 0; d < 256; ++d) {
+      int64_t c = count[d];
+      count[d] = sum;
+      sum += c;
+    }
+    for (int64_t i = 0; i < n; ++i) spare[count[a[i].digit(8 * b)]++] = a[i];
+    std::swap(a, spare);
+  }
+  return a;
+}
+
+// Bytes of scratch for the entries of a line and as many again.
+template <class E>
+E* line_entries(int64_t n) {
+  return static_cast<E*>(scratch(size_t(2 * n) * sizeof(E), 1));
+}
+
+// --- sort, topk: x; (dim, descending, stable) and x; (k, dim, largest, sorted) ---
+
+void prepare_sort(Call& c) {
+  wrap_dim(c.name, integer_attr(c, 0, -1), c.in[0].ndim());
+  by_dtype(c.name, c.in[0].dtype, [](auto) {});
+  c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
+  c.out[1] = empty(c.in[0].shape, DType::i64);
+}
+
+// For every line of x along `dim`: write the first k of select(entries, spare, n) as values and
+// indices.
+template <class T, class E, class F>
+void order_lines(const Call& c, int dim, int64_t k, bool descending, double ns_each, F&& select) {
+  const Array& x = c.in[0];
+  Around shape(x.shape, dim);
+  int64_t lines = shape.outer * shape.inner, n = shape.size;
+  if (!lines || !n) return;
+  int64_t most = std::min(lines, kChunk / n + 1);
+  for_chunks(
+      lines, ns_each * double(n),
+      [&](int64_t begin, int64_t end) {
+        E* entries = line_entries<E>(n);
+        for (int64_t line = begin; line < end; ++line) {
+          int64_t o = line / shape.inner, j = line % shape.inner;
+          const T* from = x.data<T>() + o * n * shape.inner + j;
+          E* sorted = select(from, shape.inner, entries, entries + n, n, descending);
+          T* values = c.out[0].data<T>() + o * k * shape.inner + j;
+          int64_t* indices = c.out[1].data<int64_t>() + o * k * shape.inner + j;
+          for (int64_t i = 0; i < k; ++i) {
+            int64_t at = sorted[i].position();
+            values[i * shape.inner] = from[at * shape.inner];
+            indices[i * shape.inner] = at;
+          }
+        }
+      },
+      most);
+}
+
+void execute_sort(const Call& c) {
+  const Array& x = c.in[0];
+  int dim = wrap_dim(c.name, integer_attr(c, 0, -1), x.ndim());
+  int64_t n = x.ndim() ? x.shape[dim] : 1;
+  by_entry(c.name, x.dtype, n, [&](auto zero, auto e) {
+    using T = decltype(zero);
+    using E = decltype(e);
+    order_lines<T, E>(c, dim, n, integer_attr(c, 1) != 0, 20,
+                      [](const T* from, int64_t stride, E* a, E* spare, int64_t n, bool descending) {
+                        for (int64_t i = 0; i < n; ++i)
+                          a[i] = entry<E>(from[i * stride], i, descending);
+                        return radix_sort(a, spare, n, int(sizeof(key_of(T()))));
+                      });
+  });
+}
+
+void prepare_topk(Call& c) {
+  const Array& x = c.in[0];
+  int64_t k = integer_attr(c, 0);
+  int dim = wrap_dim(c.name, integer_attr(c, 1, -1), x.ndim());
+  int64_t size = x.ndim() ? x.shape[dim] : 1;
+  if (k < 0 || k > size)
+    fail(ErrorKind::runtime, "%s: k is %lld for dimension %d of size %lld; it must be within it",
+         c.name, (long long)k, dim, (long long)size);
+  by_dtype(c.name, x.dtype, [](auto) {});
+  Dims shape = x.shape;
+  if (shape.n) shape[dim] = k;
+  c.out[0] = empty(shape, x.dtype);
+  c.out[1] = empty(shape, DType::i64);
+}
+
+// The k first entries, in order: a buffer of candidates below the k-th best so far, cut back to k
+// whenever it is full.
+template <class T, class E>
+E* first_k(const T* from, int64_t stride, E* a, int64_t n, int64_t k, bool descending) {
+  int64_t room = std::min(n, 2 * k + 64), held = 0, i = 0;
+  if (k == 0) return a;
+  for (; i < n && held < room; ++i) a[held++] = entry<E>(from[i * stride], i, descending);
+  while (i < n) {
+    std::nth_element(a, a + (k - 1), a + held);
+    held = k;
+    E limit = a[k - 1];
+    for (; i < n && held < room; ++i) {
+      E x = entry<E>(from[i * stride], i, descending);
+      a[held] = x;
+      held += x < limit;
+    }
+  }
+  if (held > 2 * k) std::nth_element(a, a + k, a + held);
+  std::sort(a, a + (held > 2 * k ? k : held));
+  return a;
+}
+
+void execute_topk(const Call& c) {
+  const Array& x = c.in[0];
+  int64_t k = x.ndim() ? integer_attr(c, 0) : 1;
+  int dim = wrap_dim(c.name, integer_attr(c, 1, -1), x.ndim());
+  by_entry(c.name, x.dtype, x.ndim() ? x.shape[dim] : 1, [&](auto zero, auto e) {
+    using T = decltype(zero);
+    using E = decltype(e);
+    order_lines<T, E>(c, dim, k, integer_attr(c, 2, 1) != 0, 3,
+                      [k](const T* from, int64_t stride, E* a, E*, int64_t n, bool descending) {
+                        return first_k<T, E>(from, stride, a, n, k, descending);
+                      });
+  });
+}
+
+// --- searchsorted: sorted, values; (right) ---
+
+void prepare_searchsorted(Call& c) {
+  const Array &sorted = c.in[0], &values = c.in[1];
+  require_same_dtype(c, 0, 1);
+  by_dtype(c.name, sorted.dtype, [](auto) {});
+  bool fits = sorted.ndim() == 1 || (sorted.ndim() > 1 && sorted.ndim() == values.ndim());
+  for (int i = 0; fits && sorted.ndim() > 1 && i < sorted.ndim() - 1; ++i)
+    fits = sorted.shape[i] == values.shape[i];
+  if (!fits)
+    fail(ErrorKind::runtime,
+         "%s: a sorted sequence of shape %s for values of shape %s; it must be 1-d, or all but the "
+         "last dimension must be equal",
+         c.name, to_string(sorted.shape).c_str(), to_string(values.shape).c_str());
+  c.out[0] = empty(values.shape, DType::i64);
+}
+void execute_searchsorted(const Call& c) {
+  const Array &sorted = c.in[0], &values = c.in[1];
+  bool right = integer_attr(c, 0) != 0;
+  int64_t n = sorted.shape.back(), numel = values.numel();
+  int64_t line = sorted.ndim() == 1 ? numel : values.shape.back();  // values for one sequence
+  by_dtype(c.name, sorted.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for_chunks(
+        numel, 20,
+        [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            const T* s = sorted.data<T>() + i / line * n;
+            T x = values.data<T>()[i];
+            int64_t low = 0, high = n;
+            while (low < high) {
+              int64_t middle = low + (high - low) / 2;
+              bool before = right ? !(s[middle] > x) : !(s[middle] >= x);
+              (before ? low : high) = before ? middle + 1 : middle;
+            }
+            c.out[0].data<int64_t>()[i] = low;
+          }
+        },
+        1024);
+  });
+}
+
+// --- unique: x -> sorted values, inverse (of x's shape), counts ---
+
+// The positions of x in sorted order are a private output, made by prepare() to know the shapes.
+void prepare_unique(Call& c) {
+  const Array& x = c.in[0];
+  int64_t n = x.numel(), distinct = 0;
+  c.out[1] = empty(x.shape, DType::i64);
+  c.out[3] = empty({n}, DType::i64);
+  by_entry(c.name, x.dtype, n, [&](auto zero, auto e) {
+    using T = decltype(zero);
+    using E = decltype(e);
+    const T* p = x.data<T>();
+    E* a = line_entries<E>(n);
+    for (int64_t i = 0; i < n; ++i) a[i] = entry<E>(p[i], i, false);
+    a = radix_sort(a, a + n, n, int(sizeof(key_of(T()))));
+    int64_t* order = c.out[3].data<int64_t>();
+    for (int64_t i = 0; i < n; ++i) {
+      order[i] = a[i].position();
+      distinct += i == 0 || p[order[i]] != p[order[i - 1]];
+    }
+  });
+  c.out[0] = empty({distinct}, x.dtype);
+  c.out[2] = empty({distinct}, DType::i64);
+}
+void execute_unique(const Call& c) {
+  const Array& x = c.in[0];
+  const int64_t *order = c.out[3].data<int64_t>(), n = x.numel();
+  int64_t *inverse = c.out[1].data<int64_t>(), *counts = c.out[2].data<int64_t>();
+  by_dtype(c.name, x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* p = x.data<T>();
+    T* values = c.out[0].data<T>();
+    int64_t distinct = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      T value = p[order[i]];
+      if (i == 0 || value != p[order[i - 1]]) {
+        values[distinct] = value;
+        counts[distinct++] = 0;
+      }
+      ++counts[distinct - 1];
+      inverse[order[i]] = distinct - 1;
+    }
+  });
+}
+
+// clang-format off
+const Op kOps[] = {
+    // name, doc, kind, inputs, outputs, public, saved inputs, saved outputs, differentiable
+    {"sort", "Values and their indices in order along dim; stable; NaN is the largest.", Kind::opaque, 1, 2, 2, 0, 2, true, prepare_sort, execute_sort},
+    {"topk", "The k largest (or smallest) values along dim, in order, and their indices.", Kind::opaque, 1, 2, 2, 0, 2, true, prepare_topk, execute_topk},
+    {"searchsorted", "Where each value would be inserted to keep a sequence sorted.", Kind::opaque, 2, 1, 1, 0, 0, false, prepare_searchsorted, execute_searchsorted},
+    {"unique", "Sorted distinct values, the place of each element among them, and their counts.", Kind::opaque, 1, 4, 3, 0, 0, false, prepare_unique, execute_unique},
+    {"cumsum", "Sum of the elements up to each one, along dim.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_scan, execute_cumsum},
+    {"cumprod", "Product of the elements up to each one, along dim.", Kind::opaque, 1, 1, 1, 1, 1, true, prepare_scan, execute_cumprod},
+};
+// clang-format on
+
+}  // namespace
+
+const OpTable kSortOps = {kOps, int(sizeof(kOps) / sizeof(kOps[0]))};
+
+}  // namespace backtrail

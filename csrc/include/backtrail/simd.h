@@ -306,6 +306,11 @@ template <class T> BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, int count) {
 template <class T> BACKTRAIL_INLINE Vec<T> operator>>(Vec<T> a, int count) {
   BACKTRAIL_EACH_REG_OF(y, a.r[i] >> count);
 }
+// >> that brings zeros in.
+template <class T>
+BACKTRAIL_INLINE Vec<T> shift_right_logical(Vec<T> a, int count) {
+  BACKTRAIL_EACH_REG_OF(y, (native::Reg<T>)((typename Vec<T>::Wrapping)a.r[i] >> count));
+}
 // By lane. Counts outside [0, width) shift everything out: to 0, or to the sign.
 template <class T> BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, Vec<T> count) {
   constexpr int kTop = 8 * sizeof(T) - 1;

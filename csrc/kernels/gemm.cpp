@@ -15,6 +15,7 @@ using Tile = void (*)(const GemmBlock<T>&, const T*, int64_t, int64_t, const T*,
 template <class T>
 struct Tiles {
   Tile<T> at[kTileRows][4][2];
+  int most[kTileRows];  // log2 of the widest
 
   template <int R, int L>
   constexpr void fill() {
@@ -22,37 +23,53 @@ struct Tiles {
     if constexpr (N <= tile_vectors(R)) {
       at[R - 1][L][0] = tile<T, R, N, false>;
       at[R - 1][L][1] = tile<T, R, N, true>;
+      most[R - 1] = L;
       if constexpr (L < 3) fill<R, L + 1>();
     }
     if constexpr (L == 0 && R < kTileRows) fill<R + 1, 0>();
   }
-  constexpr Tiles() : at{} { fill<1, 0>(); }
+  constexpr Tiles() : at{}, most{} { fill<1, 0>(); }
 };
 template <class T>
 constexpr Tiles<T> kTiles;
+
+constexpr int kPackRows = 16;  // at least kTileRows, in whole vectors
+static_assert(kTileRows <= kPackRows, "pack_a copies kPackRows at once");
 
 // The rows of one tile brought close together: as they lie if a row is contiguous (padded, so that
 // rows fall into different cache sets), else with k outermost.
 template <class T>
 void pack_a(int64_t rows, int64_t k, const T* a, int64_t& rs, int64_t& cs, T* out) {
+  using V = Vec<T>;
   if (cs == 1) {
-    int64_t stride = (k + 15) / 16 * 16 + 16;
+    const int64_t stride = (k + 15) / 16 * 16 + 16;
     for (int64_t i = 0; i < rows; ++i) __builtin_memcpy(out + i * stride, a + i * rs, k * sizeof(T));
     rs = stride;
-  } else {
-    for (int64_t p = 0; p < k; ++p)
-      for (int64_t i = 0; i < rows; ++i) out[p * rows + i] = a[i * rs + p * cs];
-    rs = 1;
-    cs = rows;
+    return;
   }
+  int64_t p = 0;
+  if (rs == 1)  // whole vectors, while they end inside of a; the next one covers what is too much
+    for (; (k - 1 - p) * cs >= kPackRows; ++p)
+#pragma GCC unroll 2
+      for (int v = 0; v < kPackRows; v += V::lanes)
+        V::load(a + p * cs + v).store(out + p * rows + v);
+  for (; p < k; ++p)
+    for (int64_t i = 0; i < rows; ++i) out[p * rows + i] = a[i * rs + p * cs];
+  rs = 1;
+  cs = rows;
 }
+
+constexpr int64_t kPrefetchDepth = 64;
 
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
   for (int64_t i = 0, rows; i < g.m; i += rows) {
-    int64_t panels = (g.m - i + kTileRows - 1) / kTileRows;
-    rows = (g.m - i + panels - 1) / panels;  // even panels: no thin one at the end
+    rows = g.m - i;
+    if (rows > kTileRows) {  // even panels: no thin one at the end
+      const int64_t panels = (rows + kTileRows - 1) / kTileRows;
+      rows = (rows + panels - 1) / panels;
+    }
     const T* a = g.a + i * g.a_rs;
     int64_t a_rs = g.a_rs, a_cs = g.a_cs;
     if (g.a_panel) {
@@ -61,12 +78,16 @@ void block(const GemmBlock<T>& g) {
     }
     T* c = g.c + i * g.c_rs;
     const auto& tiles = kTiles<T>.at[rows - 1];
-    int most = tile_vectors(int(rows)) == 8 ? 3 : tile_vectors(int(rows)) / 2;  // log2
+    const int most = kTiles<T>.most[rows - 1];
     for (int64_t j = 0; j < g.n;) {
       int64_t left = g.n - j;
       int log = most;
       while (log > 0 && ((int64_t(1) << log) - 1) * lanes >= left) --log;
       int64_t width = lanes << log;
+      if (g.k >= kPrefetchDepth)  // the next tile of c, while this one is computed
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t v = 0; v < width; v += lanes)
+            __builtin_prefetch(c + r * g.c_rs + j + width + v, 1);
       bool partial = width > left;
       tiles[log][partial](g, a, a_rs, a_cs, g.b + j / lanes * g.b_vs, c + j,
                           g.bias ? g.bias + j : nullptr, partial ? left - (width - lanes) : lanes);
@@ -128,17 +149,30 @@ inline void transpose(const T* b, int64_t cs, T* out, int64_t stride) {
   for (int i = 0; i < q; ++i) *reinterpret_cast<typename N::Store*>(out + i * stride) = x[i];
 }
 
+// Rows of b are contiguous: a strip of several panels at a time, to read whole runs of memory.
+template <class T>
+void pack_rows(int64_t k, int64_t n, const T* b, int64_t rs, T* out, int64_t panel) {
+  using V = Vec<T>;
+  constexpr int kStrip = 4;
+  int64_t j = 0;
+  for (; j + kStrip * V::lanes <= n; j += kStrip * V::lanes, out += kStrip * panel)
+    for (int64_t p = 0; p < k; ++p)
+#pragma GCC unroll 4
+      for (int v = 0; v < kStrip; ++v)
+        V::load(b + p * rs + j + v * V::lanes).store(out + v * panel + p * V::lanes);
+  for (; j < n; j += V::lanes, out += panel)
+    for (int64_t p = 0; p < k; ++p) {
+      const T* from = b + p * rs + j;
+      (n - j < V::lanes ? V::load(from, n - j) : V::load(from)).store(out + p * V::lanes);
+    }
+}
+
 template <class T>
 void pack_b(int64_t k, int64_t n, const T* b, int64_t rs, int64_t cs, T* out, int64_t panel) {
-  using V = Vec<T>;
-  constexpr int64_t lanes = V::lanes, strip = Native<T>::lanes, quarter = Native<T>::quarter;
+  constexpr int64_t lanes = Vec<T>::lanes, strip = Native<T>::lanes, quarter = Native<T>::quarter;
+  if (cs == 1) return pack_rows(k, n, b, rs, out, panel);
   for (int64_t j = 0; j < n; j += lanes, out += panel, b += lanes * cs) {
-    int64_t width = n - j < lanes ? n - j : lanes;
-    if (cs == 1) {
-      for (int64_t p = 0; p < k; ++p)
-        (width < lanes ? V::load(b + p * rs, width) : V::load(b + p * rs)).store(out + p * lanes);
-      continue;
-    }
+    const int64_t width = n - j < lanes ? n - j : lanes;
     int64_t done = 0;
     if (rs == 1)
       for (; done + strip <= width; done += strip) {

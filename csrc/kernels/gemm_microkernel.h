@@ -27,6 +27,15 @@ constexpr int tile_vectors(int rows) {
   return n;
 }
 
+// p + step, hidden from the optimiser: it would compute the address of every row beforehand, and
+// spill them.
+template <class P>
+BACKTRAIL_INLINE P advance(P p, int64_t step) {
+  p += step;
+  asm("" : "+r"(p));
+  return p;
+}
+
 // One tile at (a, b, c, bias); `last` is the length of its last vector, of `lanes` unless Partial.
 template <class T, int R, int N, bool Partial>
 void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T* b, T* c,
@@ -41,10 +50,11 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
 
   V acc[R][N];
   if (g.accumulate) {
+    const T* row = c;
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r, row = advance(row, c_rs))
 #pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) acc[r][v] = load(c + r * c_rs + v * V::lanes, v);
+      for (int v = 0; v < N; ++v) acc[r][v] = load(row + v * V::lanes, v);
   } else {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -87,14 +97,13 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
         acc[r][v] = select(acc[r][v] < V(T(0)), V(T(0)), acc[r][v]);
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r, c = advance(c, c_rs))
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
-      T* out = c + r * c_rs + v * V::lanes;
       if (Partial && v == N - 1)
-        acc[r][v].store(out, last);
+        acc[r][v].store(c + v * V::lanes, last);
       else
-        acc[r][v].store(out);
+        acc[r][v].store(c + v * V::lanes);
     }
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kSlot = 3;             // of scratch()
 constexpr double kSerialNs = 10e3;   // below this one thread does it all
+constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
 constexpr double kTaskNs = 5e3;      // least work of a task in a batch
 constexpr double kBytesPerNs = 30;   // of one thread, from cache
 constexpr int64_t kDirectRows = 32;  // up to here a row-contiguous B is read where it lies
@@ -25,12 +26,26 @@ struct Problem {
   MatView<const T> a, b;
   MatView<T> c;
   Epilogue<T> epilogue;
-  bool transposed = false;  // C.T = B.T @ A.T of what was asked: c.rs is 1, the bias runs down
+  bool is_dot;
+  bool transposed;  // C.T = B.T @ A.T of what was asked: c.rs is 1, the bias runs down
 
-  Problem transpose() const {
-    return {n, m, k, {b.data, b.cs, b.rs}, {a.data, a.cs, a.rs}, {c.data, c.cs, c.rs}, epilogue,
-            !transposed};
+  Problem(const GemmTable<T>& kernels, int64_t m_, int64_t n_, int64_t k_, MatView<const T> a_,
+          MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e)
+      : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), is_dot(m_ == 1 && n_ == 1) {
+    // The stride along a dimension of one means nothing; set to what needs no packing.
+    if (m == 1) a.rs = 1;
+    if (n == 1) b.cs = 1;
+    // Few columns and many rows: vectors run along the rows instead.
+    transposed = n <= kernels.lanes / 2 && m >= 2 * kernels.lanes;
+    if (transposed) {
+      m = n_;
+      n = m_;
+      a = {b.data, b.cs, b.rs};
+      b = {a_.data, a_.cs, a_.rs};
+      c = {c.data, c.cs, c.rs};
+    }
   }
+
   Problem part(int64_t i, int64_t rows, int64_t j, int64_t cols) const {
     Problem p = *this;
     p.m = rows;
@@ -49,7 +64,7 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool direct_b = p.b.cs == 1 && p.m <= kDirectRows;
   const bool copy_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t depth = std::min(p.k, kernels.kc);
-  const int64_t panel = depth * kernels.lanes;
+  const int64_t panel = (depth + 1) * kernels.lanes;  // odd: panels in different cache sets
   const int64_t b_size = direct_b ? 0 : ceil_div(p.n, kernels.lanes) * panel;
   const int64_t a_size = copy_a ? a_panel_size(kernels.mr, depth) : 0;
   T* packed = b_size + a_size
@@ -153,6 +168,16 @@ struct Grid {
   }
 };
 
+template <class T>
+void run(const GemmTable<T>& kernels, const Problem<T>& p) {
+  if (p.is_dot)
+    run_dot(kernels, p);
+  else if (p.transposed && (p.c.cs != 1 || p.epilogue.bias))
+    run_transposed_block(kernels, p);
+  else
+    run_block(kernels, p);
+}
+
 }  // namespace
 
 template <class T>
@@ -161,31 +186,18 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
                   int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
                   Epilogue<T> epilogue) {
   if (m <= 0 || n <= 0 || batch <= 0) return;
-  // The stride along a dimension of one means nothing; set to what needs no packing.
-  if (m == 1) a.rs = 1;
-  if (n == 1) b.cs = 1;
-  Problem<T> whole{m, n, k, a, b, c, epilogue};
-  const bool is_dot = m == 1 && n == 1;
-  // Few columns and many rows: vectors run along the rows instead.
-  if (n <= kernels.lanes / 2 && m >= 2 * kernels.lanes) whole = whole.transpose();
-  auto run = [&](Problem<T> p, int64_t i) {
-    p.a.data += (whole.transposed ? b_offsets : a_offsets)[i];
-    p.b.data += (whole.transposed ? a_offsets : b_offsets)[i];
+  const Problem<T> whole(kernels, m, n, k, a, b, c, epilogue);
+  auto at = [&](int64_t i) {
+    Problem<T> p = whole;
+    p.a.data += (p.transposed ? b_offsets : a_offsets)[i];
+    p.b.data += (p.transposed ? a_offsets : b_offsets)[i];
     p.c.data += c_offsets[i];
-    if (is_dot)
-      run_dot(kernels, p);
-    else if (p.transposed && (p.c.cs != 1 || p.epilogue.bias))
-      run_transposed_block(kernels, p);
-    else
-      run_block(kernels, p);
+    return p;
   };
 
   const double cost_ns = cost(kernels, whole);
   const double total_ns = cost_ns * double(batch);
-  const int threads = total_ns < kSerialNs ? 1 : num_threads();
-  if (batch == 1 && threads == 1 && whole.n <= kernels.nc) return run(whole, 0);
-
-  const Grid grid(kernels, whole.m, whole.n, batch, threads);
+  const Grid grid(kernels, whole.m, whole.n, batch, total_ns < kSerialNs ? 1 : num_threads());
   const int64_t blocks = grid.down * grid.across;
   const int64_t group = std::max<int64_t>(1, int64_t(kTaskNs / (cost_ns / double(blocks) + 10)));
   const int64_t all = batch * blocks;
@@ -195,8 +207,8 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
       const int64_t block = t % blocks;
       const int64_t i = block % grid.down * grid.rows, j = block / grid.down * grid.cols;
       try {
-        run(whole.part(i, std::min(grid.rows, whole.m - i), j, std::min(grid.cols, whole.n - j)),
-            t / blocks);
+        run(kernels, at(t / blocks).part(i, std::min(grid.rows, whole.m - i), j,
+                                         std::min(grid.cols, whole.n - j)));
       } catch (const Error&) {
         failed = true;
       }
@@ -208,6 +220,9 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
 template <class T>
 void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<const T> a,
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue) {
+  if (m <= 0 || n <= 0) return;
+  if (double(m) * double(n) * double(k) < kTinyProducts && n <= kernels.nc)
+    return run(kernels, Problem<T>(kernels, m, n, k, a, b, c, epilogue));
   const int64_t none = 0;
   gemm_batched(kernels, 1, &none, &none, &none, m, n, k, a, b, c, epilogue);
 }

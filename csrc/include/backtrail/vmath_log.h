@@ -127,11 +127,11 @@ BACKTRAIL_INLINE Vec<double> power_of_positive(Vec<double> a, Vec<double> y) {
   V uw = u * w, uw_low = product_error(u, w, uw) + fma(u, w_low, u_low * w);
   // log(a) = e ln 2 + u + uw, the large parts first.
   V big = e * V(Ln2<double>::high), log_high = big + u, log_low = u - (log_high - big);
-  V second = log_high + uw;
-  log_low = log_low + (uw - (second - log_high));
+  V partial = log_high + uw;
+  log_low = log_low + (uw - (partial - log_high));
   log_low = log_low + fma(e, V(Ln2<double>::low), u_low + uw_low);
-  log_high = second + log_low;
-  log_low = log_low - (log_high - second);
+  log_high = partial + log_low;
+  log_low = log_low - (log_high - partial);
   log_high = log_special(a, log_high);
   log_low = select(abs(log_high) < V(kInf), log_low, V(0));
   // Beyond 2^66 the result is 0, 1 or infinite; larger y would overflow in product_error().

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ...creation import empty, zeros
-from ...dtypes import bool as bool_
+from ...dtypes import bool_
 from ...dtypes import device as Device
 from ...dtypes import dtype as DType
 from ...functional import cat

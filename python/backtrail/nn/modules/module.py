@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...dtypes import bfloat16, float32, float64
 from ...dtypes import device as Device
 from ...dtypes import dtype as DType
-from ...tensor import Tensor
+from ...tensor import RemovableHandle, Tensor
 from ..parameter import Parameter
 from . import state_dict as state
-from .hooks import Hook, RemovableHandle, add_hook
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,6 +19,16 @@ Member = TypeVar("Member")
 
 
 _ABSENT: Any = object()
+
+
+class _Hook(NamedTuple):
+    call: Callable[..., Any]
+    with_kwargs: bool  # whether it wants the keyword arguments too
+
+
+def _add_hook(hooks: list[_Hook], hook: _Hook, prepend: bool) -> RemovableHandle:
+    hooks.insert(0 if prepend else len(hooks), hook)
+    return RemovableHandle(hooks, hook)
 
 
 def _forward_missing(self: Module, *args: Any, **kwargs: Any) -> Any:
@@ -53,8 +62,8 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
     _non_persistent: set[str]
-    _forward_hooks: dict[int, Hook]
-    _forward_pre_hooks: dict[int, Hook]
+    _forward_hooks: list[_Hook]
+    _forward_pre_hooks: list[_Hook]
 
     def __init__(self) -> None:
         self.__dict__.update(
@@ -63,8 +72,8 @@ class Module:
             _buffers={},
             _modules={},
             _non_persistent=set(),
-            _forward_hooks={},
-            _forward_pre_hooks={},
+            _forward_hooks=[],
+            _forward_pre_hooks=[],
         )
 
     # Annotated as a variable so that a subclass may narrow the signature.
@@ -79,7 +88,7 @@ class Module:
         return self.forward(first)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in tuple(self._forward_pre_hooks.values()):
+        for hook in tuple(self._forward_pre_hooks):
             if hook.with_kwargs:
                 changed = hook.call(self, args, kwargs)
                 if changed is not None:
@@ -94,7 +103,7 @@ class Module:
                 if changed is not None:
                     args = changed if isinstance(changed, tuple) else (changed,)
         result = self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_hooks.values()):
+        for hook in tuple(self._forward_hooks):
             if hook.with_kwargs:
                 changed = hook.call(self, args, kwargs, result)
             else:
@@ -453,7 +462,7 @@ class Module:
 
         With `with_kwargs`, call `hook(module, args, kwargs)`, which may return (args, kwargs).
         """
-        return add_hook(self._forward_pre_hooks, hook, with_kwargs, prepend)
+        return _add_hook(self._forward_pre_hooks, _Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -462,7 +471,7 @@ class Module:
 
         With `with_kwargs`, call `hook(module, args, kwargs, output)`.
         """
-        return add_hook(self._forward_hooks, hook, with_kwargs, prepend)
+        return _add_hook(self._forward_hooks, _Hook(hook, with_kwargs), prepend)
 
     # Printing
 

@@ -7,9 +7,8 @@ from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 import backtrail as bt
+import pytest
 from backtrail.utils import data
 from backtrail.utils.data import dataloader
 
@@ -54,8 +53,10 @@ def test_tensor_dataset() -> None:
 
 def test_concat_and_chain() -> None:
     both = Squares(3) + Squares(2)
-    assert isinstance(both, data.ConcatDataset) and len(both) == 5
-    assert [both[i][0] for i in range(5)] == [0, 1, 2, 0, 1] and both[-1] == (1, 1.0)
+    assert isinstance(both, data.ConcatDataset)
+    assert len(both) == 5
+    assert [both[i][0] for i in range(5)] == [0, 1, 2, 0, 1]
+    assert both[-1] == (1, 1.0)
     with pytest.raises(IndexError, match="5 samples"):
         both[5]
     with pytest.raises(ValueError, match="empty"):
@@ -67,7 +68,8 @@ def test_concat_and_chain() -> None:
 
 def test_subset_and_split() -> None:
     subset = data.Subset(Squares(10), [4, 2])
-    assert len(subset) == 2 and subset[0] == (4, 16.0)
+    assert len(subset) == 2
+    assert subset[0] == (4, 16.0)
     generator = bt.Generator().manual_seed(0)
     parts = data.random_split(Squares(10), [7, 3], generator=generator)
     assert [len(part) for part in parts] == [7, 3]
@@ -97,12 +99,15 @@ def test_sequential_and_random_samplers() -> None:
     assert list(data.SequentialSampler(range(4))) == [0, 1, 2, 3]
     sampler = data.RandomSampler(range(100), generator=bt.Generator().manual_seed(1))
     first, second = list(sampler), list(sampler)
-    assert sorted(first) == list(range(100)) and first != second != list(range(100))
+    assert sorted(first) == list(range(100))
+    assert first != second != list(range(100))
     assert list(data.RandomSampler(range(100), generator=bt.Generator().manual_seed(1))) == first
     many = list(data.RandomSampler(range(3), num_samples=7))
-    assert sorted(many[:3]) == sorted(many[3:6]) == [0, 1, 2] and len(many) == 7
+    assert sorted(many[:3]) == sorted(many[3:6]) == [0, 1, 2]
+    assert len(many) == 7
     drawn = list(data.RandomSampler(range(5), replacement=True, num_samples=200))
-    assert len(drawn) == 200 and set(drawn) == set(range(5))
+    assert len(drawn) == 200
+    assert set(drawn) == set(range(5))
     assert list(data.RandomSampler([])) == []
     with pytest.raises(ValueError, match="num_samples"):
         data.RandomSampler(range(3), num_samples=-1)
@@ -121,7 +126,9 @@ def test_the_default_generator_decides_the_order() -> None:
 def test_subset_and_weighted_samplers() -> None:
     assert sorted(data.SubsetRandomSampler([3, 5, 9])) == [3, 5, 9]
     draws = list(data.WeightedRandomSampler([0.0, 1.0, 3.0], 400))
-    assert len(draws) == 400 and 0 not in draws and 220 < draws.count(2) < 380
+    assert len(draws) == 400
+    assert 0 not in draws
+    assert 220 < draws.count(2) < 380
     assert sorted(data.WeightedRandomSampler([1, 2, 3], 3, replacement=False)) == [0, 1, 2]
     with pytest.raises(ValueError, match="num_samples"):
         data.WeightedRandomSampler([1.0], 0)
@@ -147,11 +154,15 @@ def test_collate() -> None:
     ]
     got = data.default_collate(batch)
     assert values(got["t"]) == [[1, 1], [0, 0]]
-    assert values(got["i"]) == [1, 2] and got["i"].dtype == bt.int64
-    assert values(got["f"]) == [0.5, 1.5] and got["f"].dtype == bt.float64
+    assert values(got["i"]) == [1, 2]
+    assert got["i"].dtype == bt.int64
+    assert values(got["f"]) == [0.5, 1.5]
+    assert got["f"].dtype == bt.float64
     assert got["s"] == ["a", "b"]
-    assert values(got["b"]) == [True, False] and got["b"].dtype == bt.bool
-    assert isinstance(got["p"], Point) and values(got["p"].y) == [2, 4]
+    assert values(got["b"]) == [True, False]
+    assert got["b"].dtype == bt.bool
+    assert isinstance(got["p"], Point)
+    assert values(got["p"].y) == [2, 4]
     assert [values(column) for column in got["l"]] == [[1, 3], [2, 4]]
     with pytest.raises(TypeError, match="found object"):
         data.default_collate([object()])
@@ -164,12 +175,15 @@ def test_collate_numpy() -> None:
     got = data.default_collate(
         [(np.ones(2, "float32"), np.float64(1)), (np.zeros(2, "float32"), np.float64(2))]
     )
-    assert got[0].dtype == bt.float32 and values(got[0]) == [[1, 1], [0, 0]]
-    assert got[1].dtype == bt.float64 and values(got[1]) == [1, 2]
+    assert got[0].dtype == bt.float32
+    assert values(got[0]) == [[1, 1], [0, 0]]
+    assert got[1].dtype == bt.float64
+    assert values(got[1]) == [1, 2]
     with pytest.raises(TypeError, match="array of"):
         data.default_collate([np.array(["a"])])
     converted = data.default_convert({"a": np.ones(2), "b": ["x", np.int64(3)]})
-    assert values(converted["a"]) == [1, 1] and converted["b"][0] == "x"
+    assert values(converted["a"]) == [1, 1]
+    assert converted["b"][0] == "x"
     assert converted["b"][1].item() == 3
 
 
@@ -191,7 +205,8 @@ def test_shuffle() -> None:
     loader = data.DataLoader(pairs(), batch_size=3, shuffle=True, generator=generator)
     first = [i for batch in loader for i in values(batch[0])]
     second = [i for batch in loader for i in values(batch[0])]
-    assert sorted(first) == sorted(second) == list(range(10)) and first != second
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
     generator.manual_seed(2)
     assert [i for batch in loader for i in values(batch[0])] == first
 
@@ -199,7 +214,7 @@ def test_shuffle() -> None:
 def test_gathered_batches_equal_collated_ones() -> None:
     dataset = data.Subset(data.Subset(pairs(20), [9, 3, 5, 7]), [2, 0, 1])
     plain = data.DataLoader(dataset, batch_size=2, collate_fn=lambda b: data.default_collate(b))
-    for fast, slow in zip(data.DataLoader(dataset, batch_size=2), plain):
+    for fast, slow in zip(data.DataLoader(dataset, batch_size=2), plain, strict=True):
         assert type(fast) is type(slow) is list
         assert [values(column) for column in fast] == [values(column) for column in slow]
         assert [column.dtype for column in fast] == [column.dtype for column in slow]
@@ -227,7 +242,8 @@ def test_collate_fn_sampler_and_batch_sampler() -> None:
     loader = data.DataLoader(Squares(5), batch_size=2, sampler=[4, 0, 2])
     assert [values(batch[0]) for batch in loader] == [[4, 0], [2]]
     loader = data.DataLoader(Squares(5), batch_sampler=[[1], [2, 3]])
-    assert [values(batch[0]) for batch in loader] == [[1], [2, 3]] and len(loader) == 2
+    assert [values(batch[0]) for batch in loader] == [[1], [2, 3]]
+    assert len(loader) == 2
 
 
 def test_no_batching() -> None:
@@ -272,7 +288,8 @@ def test_workers_are_replaced_with_one_warning(monkeypatch: pytest.MonkeyPatch) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.DataLoader(Squares(3), num_workers=4)
-    assert len(list(loader)) == 3 and data.get_worker_info() is None
+    assert len(list(loader)) == 3
+    assert data.get_worker_info() is None
 
 
 @pytest.mark.peer
@@ -282,11 +299,13 @@ def test_batches_match_torch() -> None:
         torch.utils.data.TensorDataset(torch.arange(7), torch.arange(7.0)), batch_size=3
     )
     ours = data.DataLoader(data.TensorDataset(bt.arange(7), bt.arange(7.0)), batch_size=3)
-    for a, b in zip(ours, theirs):
-        assert type(a) is type(b) and [values(x) for x in a] == [values(x) for x in b]
+    for a, b in zip(ours, theirs, strict=True):
+        assert type(a) is type(b)
+        assert [values(x) for x in a] == [values(x) for x in b]
     batch = [(1, 0.5, "a"), (2, 1.5, "b")]
     a, b = data.default_collate(batch), torch.utils.data.default_collate(batch)
-    assert type(a) is type(b) and type(a[2]) is type(b[2])
+    assert type(a) is type(b)
+    assert type(a[2]) is type(b[2])
     for kwargs in ({"batch_size": 2}, {"batch_size": 3, "drop_last": True}, {"batch_size": None}):
         assert len(data.DataLoader(range(7), **kwargs)) == len(
             torch.utils.data.DataLoader(range(7), **kwargs)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
-
 import backtrail as bt
+import pytest
 from backtrail import nn, optim
 from backtrail.optim import lr_scheduler as lrs
 
@@ -110,9 +109,11 @@ def test_one_cycle() -> None:
         momenta.append(opt.param_groups[0]["momentum"])
         if len(rates) < 11:
             scheduler.step()
-    assert rates[0] == pytest.approx(0.1) and momenta[0] == pytest.approx(0.95)
+    assert rates[0] == pytest.approx(0.1)
+    assert momenta[0] == pytest.approx(0.95)
     assert max(rates) == pytest.approx(rates[4] + (1.0 - rates[4]), abs=0.2)
-    assert rates[-1] == pytest.approx(0.1 / 1e4) and momenta[-1] == pytest.approx(0.95)
+    assert rates[-1] == pytest.approx(0.1 / 1e4)
+    assert momenta[-1] == pytest.approx(0.95)
     assert min(momenta) >= 0.85
     scheduler.step()
     with pytest.raises(ValueError, match="Tried to step 12 times"):
@@ -173,7 +174,8 @@ def test_plateau() -> None:
         scheduler.step(metric)
         rates.append(opt.param_groups[0]["lr"])
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.02, 0.02])
-    assert scheduler.best == 0.5 and scheduler.get_last_lr() == pytest.approx([0.02, 0.02])
+    assert scheduler.best == 0.5
+    assert scheduler.get_last_lr() == pytest.approx([0.02, 0.02])
     scheduler.step(bt.tensor(0.1))
     assert scheduler.best == pytest.approx(0.1)
 
@@ -192,7 +194,8 @@ def test_plateau_thresholds(mode: str, threshold_mode: str, better: float, worse
         optimizer(), mode, threshold=0.1, threshold_mode=threshold_mode
     )
     assert scheduler.is_better(10.0, scheduler.best)
-    assert scheduler.is_better(better, 10.0) and not scheduler.is_better(worse, 10.0)
+    assert scheduler.is_better(better, 10.0)
+    assert not scheduler.is_better(worse, 10.0)
 
 
 def test_plateau_refusals() -> None:
@@ -274,7 +277,7 @@ def test_fifty_epochs_match_torch(name: str) -> None:
     scheduler = SCHEDULES[name](lrs, opt)
     their_scheduler = SCHEDULES[name](torch.optim.lr_scheduler, theirs)
     for _ in range(50):
-        for ours_group, their_group in zip(opt.param_groups, theirs.param_groups):
+        for ours_group, their_group in zip(opt.param_groups, theirs.param_groups, strict=True):
             assert ours_group["lr"] == pytest.approx(their_group["lr"], rel=1e-9, abs=1e-15)
             assert ours_group["momentum"] == pytest.approx(their_group["momentum"], rel=1e-12)
         assert scheduler.get_last_lr() == pytest.approx(their_scheduler.get_last_lr(), rel=1e-9)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
-
 import backtrail as bt
+import pytest
 from backtrail import nn
 
 
@@ -57,7 +56,8 @@ def test_init_spread(fill: Any, std: float) -> None:
 
 def test_trunc_normal_bounds() -> None:
     tensor = nn.init.trunc_normal_(bt.zeros(10_000), mean=1.0, std=2.0, a=0.5, b=3.0)
-    assert tensor.min().item() >= 0.5 and tensor.max().item() <= 3.0
+    assert tensor.min().item() >= 0.5
+    assert tensor.max().item() <= 3.0
     with pytest.warns(UserWarning, match="more than 2 std"):
         nn.init.trunc_normal_(bt.zeros(2), mean=10.0)
 
@@ -99,7 +99,9 @@ def test_init_works_on_parameters_and_with_generators() -> None:
         generator = bt.Generator().manual_seed(5)
         nn.init.normal_(layer.weight, generator=generator)
         draws.append(values(layer.weight))
-    assert draws[0] == draws[1] and layer.weight.requires_grad and layer.weight.is_leaf
+    assert draws[0] == draws[1]
+    assert layer.weight.requires_grad
+    assert layer.weight.is_leaf
 
 
 # Utilities
@@ -117,7 +119,8 @@ def with_grads(*grads: list[float]) -> list[nn.Parameter]:
 def test_clip_grad_norm() -> None:
     parameters = with_grads([3.0, 0.0], [4.0])
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-    assert norm.item() == pytest.approx(5) and norm.shape == ()
+    assert norm.item() == pytest.approx(5)
+    assert norm.shape == ()
     assert values(parameters[0].grad) == pytest.approx([0.6, 0], rel=1e-5)
     assert nn.utils.clip_grad_norm_(parameters, 10.0).item() == pytest.approx(1, rel=1e-5)
     assert values(parameters[1].grad) == pytest.approx([0.8], rel=1e-5)
@@ -140,7 +143,8 @@ def test_clip_grad_norm_nonfinite() -> None:
 def test_clip_grad_value() -> None:
     parameters = with_grads([3.0, -0.5], [-4.0])
     nn.utils.clip_grad_value_(parameters, 1.0)
-    assert values(parameters[0].grad) == [1, -0.5] and values(parameters[1].grad) == [-1]
+    assert values(parameters[0].grad) == [1, -0.5]
+    assert values(parameters[1].grad) == [-1]
 
 
 def test_parameters_to_vector_and_back() -> None:
@@ -148,7 +152,8 @@ def test_parameters_to_vector_and_back() -> None:
     vector = nn.utils.parameters_to_vector(net.parameters())
     assert vector.shape == (9,)
     nn.utils.vector_to_parameters(bt.arange(9).float(), net.parameters())
-    assert values(net.weight) == [[0, 1], [2, 3], [4, 5]] and values(net.bias) == [6, 7, 8]
+    assert values(net.weight) == [[0, 1], [2, 3], [4, 5]]
+    assert values(net.bias) == [6, 7, 8]
 
 
 def test_pad_sequence() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
-
 import backtrail as bt
+import pytest
 from backtrail import nn
 
 
@@ -53,15 +52,20 @@ def test_embedding() -> None:
     bt.manual_seed(0)
     table = nn.Embedding(1000, 50, padding_idx=-1)
     mean, std = spread(table.weight[:-1])
-    assert abs(mean) < 0.02 and std == pytest.approx(1, abs=0.02)
-    assert table.padding_idx == 999 and values(table.weight[999]) == [0.0] * 50
+    assert abs(mean) < 0.02
+    assert std == pytest.approx(1, abs=0.02)
+    assert table.padding_idx == 999
+    assert values(table.weight[999]) == [0.0] * 50
     index = bt.tensor([[1, 999], [1, 3]])
     assert table(index).shape == (2, 2, 50)
     table(index).sum().backward()
     grad = table.weight.grad
-    assert grad[1, 0].item() == 2 and grad[999, 0].item() == 0 and grad[3, 0].item() == 1
+    assert grad[1, 0].item() == 2
+    assert grad[999, 0].item() == 0
+    assert grad[3, 0].item() == 1
     fixed = nn.Embedding.from_pretrained(bt.ones(3, 2))
-    assert not fixed.weight.requires_grad and values(fixed(bt.tensor([1]))) == [[1, 1]]
+    assert not fixed.weight.requires_grad
+    assert values(fixed(bt.tensor([1]))) == [[1, 1]]
     with pytest.raises(ValueError, match="padding_idx 3"):
         nn.Embedding(3, 2, padding_idx=3)
 
@@ -94,7 +98,8 @@ def test_activation_in_place() -> None:
     for module in (nn.ReLU(inplace=True), nn.LeakyReLU(0.5, inplace=True), nn.ReLU6(inplace=True)):
         x = bt.tensor([-2.0, 0.5])
         y = module(x)
-        assert values(x) == values(y) and values(x)[1] == 0.5
+        assert values(x) == values(y)
+        assert values(x)[1] == 0.5
 
 
 def test_flatten_and_unflatten() -> None:
@@ -112,7 +117,8 @@ def test_layer_norm_and_rms_norm() -> None:
     rms = nn.RMSNorm(4)
     root = math.sqrt((1 + 4 + 9 + 36) / 4)
     assert values(rms(x))[0] == pytest.approx([v / root for v in (1, 2, 3, 6)], rel=1e-5)
-    assert list(rms.state_dict()) == ["weight"] and list(norm.state_dict()) == ["weight", "bias"]
+    assert list(rms.state_dict()) == ["weight"]
+    assert list(norm.state_dict()) == ["weight", "bias"]
     assert nn.LayerNorm((2, 4), elementwise_affine=False).weight is None
     assert list(nn.LayerNorm(4, bias=False).state_dict()) == ["weight"]
 
@@ -124,7 +130,8 @@ def test_group_norm() -> None:
     for sample in range(3):
         for group in range(2):
             mean, std = spread(y[sample, 2 * group : 2 * group + 2])
-            assert mean == pytest.approx(0, abs=1e-5) and std == pytest.approx(1, rel=1e-4)
+            assert mean == pytest.approx(0, abs=1e-5)
+            assert std == pytest.approx(1, rel=1e-4)
     with pytest.raises(ValueError, match="divisible"):
         nn.GroupNorm(3, 4)
 
@@ -141,7 +148,8 @@ def test_batch_norm_tracks_and_uses_running_statistics() -> None:
     assert values(norm(x))[0] == pytest.approx([-1 / 2.5**0.5, 3 / 8.5**0.5], rel=1e-4)
     assert norm.num_batches_tracked.item() == 1
     norm.reset_running_stats()
-    assert values(norm.running_mean) == [0, 0] and values(norm.running_var) == [1, 1]
+    assert values(norm.running_mean) == [0, 0]
+    assert values(norm.running_var) == [1, 1]
 
 
 def test_batch_norm_variants() -> None:
@@ -227,7 +235,8 @@ def test_attention_shapes_and_weights() -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     x = bt.randn(3, 5, 8)
     out, weights = attention(x, x, x)
-    assert out.shape == (3, 5, 8) and weights.shape == (3, 5, 5)
+    assert out.shape == (3, 5, 8)
+    assert weights.shape == (3, 5, 5)
     assert values(weights.sum(-1).reshape(-1)) == pytest.approx([1] * 15, abs=1e-5)
     fused, none = attention(x, x, x, need_weights=False)
     assert none is None
@@ -330,7 +339,7 @@ def test_layer_matches_torch(
     y.backward(seed)
     ty.backward(to_torch(torch, seed))
     assert flat(x.grad) == pytest.approx(flat(tx.grad), rel=1e-3, abs=2e-5)
-    for (_, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters()):
+    for (_, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         assert flat(a.grad) == pytest.approx(flat(b.grad), rel=1e-3, abs=2e-5)
     for key, value in ours.state_dict().items():
         assert flat(value) == pytest.approx(flat(theirs.state_dict()[key]), rel=1e-4, abs=1e-5)
@@ -361,6 +370,7 @@ LOSSES: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.peer
 @pytest.mark.parametrize(("name", "kwargs", "kind"), LOSSES)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
 def test_loss_matches_torch(name: str, kwargs: dict[str, Any], kind: str, reduction: str) -> None:
     torch = pytest.importorskip("torch")
     x = bt.rand(6, 4) if kind == "units" else bt.randn(6, 4)

@@ -7,9 +7,8 @@ import math
 import time
 from typing import Any
 
-import pytest
-
 import backtrail as bt
+import pytest
 from backtrail import nn, optim
 
 
@@ -90,12 +89,14 @@ def test_parameters_without_gradient_stay() -> None:
     a, b = parameter(1.0, grad=[1.0]), parameter(1.0)
     for opt in (optim.Adam([a, b], lr=0.1), optim.SGD([a, b], lr=0.1, momentum=0.9)):
         opt.step()
-        assert values(b) == [1] and b not in opt.state
+        assert values(b) == [1]
+        assert b not in opt.state
     adam = optim.Adam([a, b], lr=0.1)
     adam.step()
     b.grad = bt.tensor([1.0])
     adam.step()
-    assert adam.state[a]["step"] == 2 and adam.state[b]["step"] == 1
+    assert adam.state[a]["step"] == 2
+    assert adam.state[b]["step"] == 1
     assert values(b) == pytest.approx([0.9], rel=1e-5)
 
 
@@ -104,7 +105,9 @@ def test_steps_do_not_record_and_bump_versions() -> None:
     loss = (p * p).sum()
     p.grad = bt.tensor([1.0])
     optim.SGD([p], lr=0.1).step()
-    assert p.grad_fn is None and p.is_leaf and p.requires_grad
+    assert p.grad_fn is None
+    assert p.is_leaf
+    assert p.requires_grad
     with pytest.raises(RuntimeError):
         loss.backward()  # p has changed since
 
@@ -161,9 +164,11 @@ def test_groups_override_defaults() -> None:
     a, b = parameter(1.0, grad=[1.0]), parameter(1.0, grad=[1.0])
     opt = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
     opt.step()
-    assert values(a) == pytest.approx([0.9]) and values(b) == pytest.approx([0.5])
+    assert values(a) == pytest.approx([0.9])
+    assert values(b) == pytest.approx([0.5])
     opt.add_param_group({"params": [parameter(1.0)], "momentum": 0.9})
-    assert opt.param_groups[2]["momentum"] == 0.9 and opt.param_groups[2]["lr"] == 0.1
+    assert opt.param_groups[2]["momentum"] == 0.9
+    assert opt.param_groups[2]["lr"] == 0.1
 
 
 def test_named_parameters_are_accepted() -> None:
@@ -295,7 +300,8 @@ def test_loaded_state_is_a_copy_of_the_parameters_dtype() -> None:
     state["state"][0]["step"] = bt.tensor(1.0)  # as PyTorch saves it
     other.load_state_dict(state)
     assert other.state[q]["exp_avg"].dtype == bt.float64
-    assert other.state[q]["step"] == 1 and isinstance(other.state[q]["step"], int)
+    assert other.state[q]["step"] == 1
+    assert isinstance(other.state[q]["step"], int)
     opt.step()
     assert values(other.state[q]["exp_avg"]) == pytest.approx([0.1])
 
@@ -311,7 +317,8 @@ def test_loading_checks_the_groups() -> None:
 def test_loading_takes_over_the_settings() -> None:
     opt = optim.Adam([parameter(1.0)], lr=0.5)
     opt.load_state_dict(optim.Adam([parameter(1.0)], lr=0.25, betas=(0.5, 0.6)).state_dict())
-    assert opt.param_groups[0]["lr"] == 0.25 and opt.param_groups[0]["betas"] == (0.5, 0.6)
+    assert opt.param_groups[0]["lr"] == 0.25
+    assert opt.param_groups[0]["betas"] == (0.5, 0.6)
 
 
 # Against PyTorch
@@ -350,12 +357,12 @@ def test_twenty_steps_match_torch(name: str, kwargs: dict[str, Any]) -> None:
     )
     assert repr(opt) == repr(their_opt)
     for step in range(20):
-        for lib, params, o in ((bt, ours, opt), (torch, theirs, their_opt)):
+        for params, o in ((ours, opt), (theirs, their_opt)):
             o.zero_grad()
             used = params if step % 3 else params[:1]  # the other has no gradient then
             sum((p.sin() * (p - 0.3) ** 2).sum() for p in used).backward()
             o.step()
-        for a, b in zip(ours, theirs):
+        for a, b in zip(ours, theirs, strict=True):
             assert values(a) == pytest.approx(b.tolist(), rel=1e-9, abs=1e-12)
     state, their_state = opt.state_dict(), their_opt.state_dict()
     assert list(state["param_groups"][0]) == list(their_state["param_groups"][0])

@@ -13,10 +13,8 @@ def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -
     """Translate the two flags that `reduction` replaced, if either is given."""
     if size_average is None and reduce is None:
         return reduction
-    if reduce is False:
-        chosen = "none"
-    else:
-        chosen = "sum" if size_average is False else "mean"
+    summed = "sum" if size_average is False else "mean"
+    chosen = "none" if reduce is False else summed
     warnings.warn(
         f"size_average and reduce are deprecated, please use reduction={chosen!r} instead.",
         stacklevel=3,

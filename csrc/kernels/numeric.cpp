@@ -1,10 +1,17 @@
-// The NumericTable of one instruction set: conversions and strided copies.
+// The NumericTable of one instruction set, with its conversions and strided copies.
 #include "kernels/numeric_table.h"
 
 #include "backtrail/simd.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
+
+extern const RandomTable<float> random_f32;
+extern const RandomTable<double> random_f64;
+void random_bits(uint64_t* out, int64_t first, int64_t n, RandomStream stream);
+extern const OptimizerTable<float> optimizer_f32;
+extern const OptimizerTable<double> optimizer_f64;
+
 namespace {
 
 // Elements as they lie in memory. A bool is read as a byte, so that no value of it is undefined.
@@ -187,6 +194,11 @@ constexpr NumericTable make_table() {
   t.convert[int(DType::bf16)][int(DType::bf16)] = same<uint16_t>;
   t.copy_strided = copy_strided;
   t.copy_transposed = copy_transposed;
+  t.random_f32 = &random_f32;
+  t.random_f64 = &random_f64;
+  t.random_bits = random_bits;
+  t.optimizer_f32 = &optimizer_f32;
+  t.optimizer_f64 = &optimizer_f64;
   return t;
 }
 

@@ -17,7 +17,8 @@ constexpr int kRegs = 64 / native::kRegBytes;
 #define BACKTRAIL_EACH_REG _Pragma("GCC unroll 4") for (int i = 0; i < kRegs; ++i)
 
 // One truth value for each of `Lanes` lanes (16 or 8), shared by all the Vecs that have so many.
-template <int Lanes> struct LaneMask {
+template <int Lanes>
+struct LaneMask {
   static constexpr int lanes = Lanes;
   using Reg = typename native::MaskReg<Lanes>::type;
 
@@ -95,7 +96,8 @@ template <int Lanes> struct LaneMask {
 };
 
 // T is float, double, int32_t or int64_t. Integers wrap on overflow.
-template <class T> struct Vec {
+template <class T>
+struct Vec {
   static constexpr int lanes = 64 / sizeof(T);
   static constexpr int kLanesPerReg = lanes / kRegs;
   static constexpr bool is_integer = T(0.5) == T(0);
@@ -191,7 +193,8 @@ template <class T> struct Vec {
   }
 
   // The same bits as lanes of U.
-  template <class U> BACKTRAIL_INLINE Vec<U> bits_as() const {
+  template <class U>
+  BACKTRAIL_INLINE Vec<U> bits_as() const {
     static_assert(sizeof(U) == sizeof(T), "bits_as: lanes must keep their size");
     Vec<U> x;
     BACKTRAIL_EACH_REG x.r[i] = (typename Vec<U>::Reg)r[i];
@@ -250,7 +253,8 @@ template <class T> struct Vec {
   }
 
  private:
-  template <native::Compare C> static BACKTRAIL_INLINE Mask compare(Vec a, Vec b) {
+  template <native::Compare C>
+  static BACKTRAIL_INLINE Mask compare(Vec a, Vec b) {
     Mask m;
     BACKTRAIL_EACH_REG m.r[i] = (typename Mask::Reg)native::compare<C>(a.r[i], b.r[i]);
     return m;
@@ -263,22 +267,26 @@ template <class T> struct Vec {
   return result
 
 // a < b ? a : b and a > b ? a : b, one instruction each: b when either is NaN. Not for integers.
-template <class T> BACKTRAIL_INLINE Vec<T> below(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> below(Vec<T> a, Vec<T> b) {
   BACKTRAIL_EACH_REG_OF(y, native::below(a.r[i], b.r[i]));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> above(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> above(Vec<T> a, Vec<T> b) {
   BACKTRAIL_EACH_REG_OF(y, native::above(a.r[i], b.r[i]));
 }
 
 // NaN when either is NaN, as torch.minimum and torch.maximum.
-template <class T> BACKTRAIL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
   if constexpr (Vec<T>::is_integer) {
     return select(b < a, b, a);
   } else {
     return select(a != a, a, below(a, b));
   }
 }
-template <class T> BACKTRAIL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
   if constexpr (Vec<T>::is_integer) {
     return select(b > a, b, a);
   } else {
@@ -287,23 +295,29 @@ template <class T> BACKTRAIL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
 }
 
 // Bitwise operations; on floats through bits_as().
-template <class T> BACKTRAIL_INLINE Vec<T> operator&(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator&(Vec<T> a, Vec<T> b) {
   BACKTRAIL_EACH_REG_OF(y, a.r[i] & b.r[i]);
 }
-template <class T> BACKTRAIL_INLINE Vec<T> operator|(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator|(Vec<T> a, Vec<T> b) {
   BACKTRAIL_EACH_REG_OF(y, a.r[i] | b.r[i]);
 }
-template <class T> BACKTRAIL_INLINE Vec<T> operator^(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator^(Vec<T> a, Vec<T> b) {
   BACKTRAIL_EACH_REG_OF(y, a.r[i] ^ b.r[i]);
 }
-template <class T> BACKTRAIL_INLINE Vec<T> operator~(Vec<T> a) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator~(Vec<T> a) {
   BACKTRAIL_EACH_REG_OF(y, ~a.r[i]);
 }
 // By a constant count below the lane's width. >> copies the sign bit in.
-template <class T> BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, int count) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, int count) {
   BACKTRAIL_EACH_REG_OF(y, (native::Reg<T>)((typename Vec<T>::Wrapping)a.r[i] << count));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> operator>>(Vec<T> a, int count) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator>>(Vec<T> a, int count) {
   BACKTRAIL_EACH_REG_OF(y, a.r[i] >> count);
 }
 // >> that brings zeros in.
@@ -312,21 +326,24 @@ BACKTRAIL_INLINE Vec<T> shift_right_logical(Vec<T> a, int count) {
   BACKTRAIL_EACH_REG_OF(y, (native::Reg<T>)((typename Vec<T>::Wrapping)a.r[i] >> count));
 }
 // By lane. Counts outside [0, width) shift everything out: to 0, or to the sign.
-template <class T> BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, Vec<T> count) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator<<(Vec<T> a, Vec<T> count) {
   constexpr int kTop = 8 * sizeof(T) - 1;
   Vec<T> in = count & Vec<T>(kTop), y;
   BACKTRAIL_EACH_REG y.r[i] =
       (native::Reg<T>)((typename Vec<T>::Wrapping)a.r[i] << (typename Vec<T>::Wrapping)in.r[i]);
   return select(in == count, y, Vec<T>(0));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> operator>>(Vec<T> a, Vec<T> count) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> operator>>(Vec<T> a, Vec<T> count) {
   constexpr int kTop = 8 * sizeof(T) - 1;
   Vec<T> in = count & Vec<T>(kTop);
   in = select(in == count, in, Vec<T>(kTop));
   BACKTRAIL_EACH_REG_OF(y, a.r[i] >> in.r[i]);
 }
 
-template <class T> BACKTRAIL_INLINE Vec<T> abs(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> abs(Vec<T> x) {
   if constexpr (Vec<T>::is_integer) {
     return select(x < Vec<T>(0), -x, x);
   } else {
@@ -334,40 +351,52 @@ template <class T> BACKTRAIL_INLINE Vec<T> abs(Vec<T> x) {
     return (x.template bits_as<I>() & ~Vec<T>(-0.0).template bits_as<I>()).template bits_as<T>();
   }
 }
-template <class T> BACKTRAIL_INLINE Vec<T> copysign(Vec<T> magnitude, Vec<T> sign) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> copysign(Vec<T> magnitude, Vec<T> sign) {
   using I = typename native::Traits<T>::Bits;
   Vec<I> top = Vec<T>(-0.0).template bits_as<I>();
   return ((magnitude.template bits_as<I>() & ~top) | (sign.template bits_as<I>() & top))
       .template bits_as<T>();
 }
-template <class T> BACKTRAIL_INLINE auto isnan(Vec<T> x) { return x != x; }
-template <class T> BACKTRAIL_INLINE auto isinf(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE auto isnan(Vec<T> x) {
+  return x != x;
+}
+template <class T>
+BACKTRAIL_INLINE auto isinf(Vec<T> x) {
   return abs(x) == Vec<T>(__builtin_inf());
 }
-template <class T> BACKTRAIL_INLINE Vec<T> sqrt(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> sqrt(Vec<T> x) {
   BACKTRAIL_EACH_REG_OF(y, native::sqrt(x.r[i]));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> floor(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> floor(Vec<T> x) {
   BACKTRAIL_EACH_REG_OF(y, native::floor(x.r[i]));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> ceil(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> ceil(Vec<T> x) {
   BACKTRAIL_EACH_REG_OF(y, native::ceil(x.r[i]));
 }
-template <class T> BACKTRAIL_INLINE Vec<T> trunc(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> trunc(Vec<T> x) {
   BACKTRAIL_EACH_REG_OF(y, native::trunc(x.r[i]));
 }
 // To the nearest integer, halves to the even one.
-template <class T> BACKTRAIL_INLINE Vec<T> round(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> round(Vec<T> x) {
   BACKTRAIL_EACH_REG_OF(y, native::round(x.r[i]));
 }
 // a * b + c, rounded once where native::kHasFma.
-template <class T> BACKTRAIL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
   BACKTRAIL_EACH_REG_OF(y, native::fma(a.r[i], b.r[i], c.r[i]));
 }
 
 // Integer division that rounds down, and its remainder, which has the sign of b. Division by 0
 // gives 0.
-template <class T> BACKTRAIL_INLINE Vec<T> remainder(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> remainder(Vec<T> a, Vec<T> b) {
   static_assert(Vec<T>::is_integer, "remainder: integer lanes only");
   Vec<T> y;
   for (int i = 0; i < kRegs; ++i) {
@@ -379,7 +408,8 @@ template <class T> BACKTRAIL_INLINE Vec<T> remainder(Vec<T> a, Vec<T> b) {
   }
   return y;
 }
-template <class T> BACKTRAIL_INLINE Vec<T> floor_div(Vec<T> a, Vec<T> b) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> floor_div(Vec<T> a, Vec<T> b) {
   static_assert(Vec<T>::is_integer, "floor_div: integer lanes only");
   Vec<T> y;
   for (int i = 0; i < kRegs; ++i) {
@@ -395,22 +425,26 @@ template <class T> BACKTRAIL_INLINE Vec<T> floor_div(Vec<T> a, Vec<T> b) {
 
 // Reductions pair lane i with lane i + lanes / 2, then i + lanes / 4, ...: the same tree
 // everywhere.
-template <class T, class Op> BACKTRAIL_INLINE T reduce(Vec<T> x, Op op) {
+template <class T, class Op>
+BACKTRAIL_INLINE T reduce(Vec<T> x, Op op) {
   _Pragma("GCC unroll 2") for (int half = kRegs / 2; half > 0; half /= 2) {
     _Pragma("GCC unroll 2") for (int i = 0; i < half; ++i) x.r[i] = op(x.r[i], x.r[i + half]);
   }
   return native::fold<T, native::kRegBytes>(x.r[0], op);
 }
-template <class T> BACKTRAIL_INLINE T reduce_add(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE T reduce_add(Vec<T> x) {
   return reduce(x, [](auto a, auto b) { return a + b; });
 }
 // NaN when any lane is NaN.
-template <class T> BACKTRAIL_INLINE T reduce_min(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE T reduce_min(Vec<T> x) {
   T least = reduce(x, [](auto a, auto b) { return a < b ? a : b; });
   if constexpr (!Vec<T>::is_integer) least = any(isnan(x)) ? T(__builtin_nan("")) : least;
   return least;
 }
-template <class T> BACKTRAIL_INLINE T reduce_max(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE T reduce_max(Vec<T> x) {
   T greatest = reduce(x, [](auto a, auto b) { return a > b ? a : b; });
   if constexpr (!Vec<T>::is_integer) greatest = any(isnan(x)) ? T(__builtin_nan("")) : greatest;
   return greatest;
@@ -418,7 +452,8 @@ template <class T> BACKTRAIL_INLINE T reduce_max(Vec<T> x) {
 
 // Conversion between lanes of one size: float and int32_t, double and int64_t. To integers: toward
 // 0.
-template <class To, class From> BACKTRAIL_INLINE Vec<To> convert(Vec<From> x) {
+template <class To, class From>
+BACKTRAIL_INLINE Vec<To> convert(Vec<From> x) {
   Vec<To> y;
   BACKTRAIL_EACH_REG y.r[i] = __builtin_convertvector(x.r[i], native::Reg<To>);
   return y;

@@ -20,7 +20,8 @@
 #define BACKTRAIL_TARGET host
 #endif
 
-#define BACKTRAIL_INLINE inline __attribute__((always_inline))
+#define BACKTRAIL_ALWAYS_INLINE __attribute__((always_inline))  // for lambdas
+#define BACKTRAIL_INLINE inline BACKTRAIL_ALWAYS_INLINE
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define BACKTRAIL_AVX512 1
@@ -57,10 +58,12 @@ constexpr bool kHasFma = true;
 constexpr bool kHasFma = false;
 #endif
 
-template <class T, int Bytes = kRegBytes> struct RegOf {
+template <class T, int Bytes = kRegBytes>
+struct RegOf {
   typedef T type __attribute__((vector_size(Bytes)));
 };
-template <class T> using Reg = typename RegOf<T>::type;
+template <class T>
+using Reg = typename RegOf<T>::type;
 using F32 = Reg<float>;
 using F64 = Reg<double>;
 using I32 = Reg<int32_t>;
@@ -68,25 +71,33 @@ using I64 = Reg<int64_t>;
 
 // Bits: the integer of the same size. Wrapping: the type to calculate in, so that integers may
 // overflow.
-template <class T> struct Traits;
-template <> struct Traits<float> {
+template <class T>
+struct Traits;
+template <>
+struct Traits<float> {
   using Bits = int32_t;
   using Wrapping = float;
 };
-template <> struct Traits<double> {
+template <>
+struct Traits<double> {
   using Bits = int64_t;
   using Wrapping = double;
 };
-template <> struct Traits<int32_t> {
+template <>
+struct Traits<int32_t> {
   using Bits = int32_t;
   using Wrapping = uint32_t;
 };
-template <> struct Traits<int64_t> {
+template <>
+struct Traits<int64_t> {
   using Bits = int64_t;
   using Wrapping = uint64_t;
 };
 
-template <class T> BACKTRAIL_INLINE Reg<T> splat(T x) { return x - Reg<T>{}; }  // x - 0 keeps -0
+template <class T>
+BACKTRAIL_INLINE Reg<T> splat(T x) {
+  return x - Reg<T>{};
+}  // x - 0 keeps -0
 
 // Arithmetic that the vector extensions lack.
 #if defined(BACKTRAIL_MM)
@@ -119,20 +130,25 @@ BACKTRAIL_INLINE F64 round(F64 x) { return vrndnq_f64(x); }
 BACKTRAIL_INLINE F32 sqrt(F32 x) { return vsqrtq_f32(x); }
 BACKTRAIL_INLINE F64 sqrt(F64 x) { return vsqrtq_f64(x); }
 #else
-template <class R, class F> BACKTRAIL_INLINE R each_lane(R x, F f) {
+template <class R, class F>
+BACKTRAIL_INLINE R each_lane(R x, F f) {
   for (unsigned i = 0; i < sizeof(R) / sizeof(x[0]); ++i) x[i] = f(x[i]);
   return x;
 }
-template <class R> BACKTRAIL_INLINE R floor(R x) {
+template <class R>
+BACKTRAIL_INLINE R floor(R x) {
   return each_lane(x, [](auto v) { return decltype(v)(__builtin_floor(v)); });
 }
-template <class R> BACKTRAIL_INLINE R ceil(R x) {
+template <class R>
+BACKTRAIL_INLINE R ceil(R x) {
   return each_lane(x, [](auto v) { return decltype(v)(__builtin_ceil(v)); });
 }
-template <class R> BACKTRAIL_INLINE R trunc(R x) {
+template <class R>
+BACKTRAIL_INLINE R trunc(R x) {
   return each_lane(x, [](auto v) { return decltype(v)(__builtin_trunc(v)); });
 }
-template <class R> BACKTRAIL_INLINE R round(R x) {
+template <class R>
+BACKTRAIL_INLINE R round(R x) {
   return each_lane(x, [](auto v) { return decltype(v)(__builtin_nearbyint(v)); });
 }
 BACKTRAIL_INLINE F32 sqrt(F32 x) {
@@ -143,8 +159,14 @@ BACKTRAIL_INLINE F64 sqrt(F64 x) {
 }
 #endif
 #if !defined(BACKTRAIL_MM)
-template <class R> BACKTRAIL_INLINE R below(R a, R b) { return a < b ? a : b; }
-template <class R> BACKTRAIL_INLINE R above(R a, R b) { return a > b ? a : b; }
+template <class R>
+BACKTRAIL_INLINE R below(R a, R b) {
+  return a < b ? a : b;
+}
+template <class R>
+BACKTRAIL_INLINE R above(R a, R b) {
+  return a > b ? a : b;
+}
 #endif
 
 #if defined(BACKTRAIL_AVX512) || defined(BACKTRAIL_AVX2)
@@ -154,11 +176,15 @@ BACKTRAIL_INLINE F64 fma(F64 a, F64 b, F64 c) { return BACKTRAIL_MM(fmadd_pd)(a,
 BACKTRAIL_INLINE F32 fma(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
 BACKTRAIL_INLINE F64 fma(F64 a, F64 b, F64 c) { return vfmaq_f64(c, a, b); }
 #else
-template <class R> BACKTRAIL_INLINE R fma(R a, R b, R c) { return a * b + c; }
+template <class R>
+BACKTRAIL_INLINE R fma(R a, R b, R c) {
+  return a * b + c;
+}
 #endif
 
 // Non-temporal store; `p` is aligned to the register.
-template <class R, class T> BACKTRAIL_INLINE void stream(T* p, R x) {
+template <class R, class T>
+BACKTRAIL_INLINE void stream(T* p, R x) {
 #if defined(BACKTRAIL_AVX512)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)x);
 #elif defined(BACKTRAIL_AVX2)
@@ -226,9 +252,16 @@ BACKTRAIL_INLINE T fold(typename RegOf<T, Bytes>::type x, Op op) {
 enum class Compare { lt, le, gt, ge, eq, ne };
 
 #if defined(BACKTRAIL_AVX512)
-template <int Lanes> struct MaskReg;
-template <> struct MaskReg<16> { using type = __mmask16; };
-template <> struct MaskReg<8> { using type = __mmask8; };
+template <int Lanes>
+struct MaskReg;
+template <>
+struct MaskReg<16> {
+  using type = __mmask16;
+};
+template <>
+struct MaskReg<8> {
+  using type = __mmask8;
+};
 constexpr int float_predicate(Compare c) {
   return c == Compare::lt   ? _CMP_LT_OQ
          : c == Compare::le ? _CMP_LE_OQ
@@ -245,19 +278,23 @@ constexpr int int_predicate(Compare c) {
          : c == Compare::eq ? _MM_CMPINT_EQ
                             : _MM_CMPINT_NE;
 }
-template <Compare C> BACKTRAIL_INLINE __mmask16 compare(F32 a, F32 b) {
+template <Compare C>
+BACKTRAIL_INLINE __mmask16 compare(F32 a, F32 b) {
   constexpr int kPredicate = float_predicate(C);
   return _mm512_cmp_ps_mask(a, b, kPredicate);
 }
-template <Compare C> BACKTRAIL_INLINE __mmask8 compare(F64 a, F64 b) {
+template <Compare C>
+BACKTRAIL_INLINE __mmask8 compare(F64 a, F64 b) {
   constexpr int kPredicate = float_predicate(C);
   return _mm512_cmp_pd_mask(a, b, kPredicate);
 }
-template <Compare C> BACKTRAIL_INLINE __mmask16 compare(I32 a, I32 b) {
+template <Compare C>
+BACKTRAIL_INLINE __mmask16 compare(I32 a, I32 b) {
   constexpr int kPredicate = int_predicate(C);
   return _mm512_cmp_epi32_mask((__m512i)a, (__m512i)b, kPredicate);
 }
-template <Compare C> BACKTRAIL_INLINE __mmask8 compare(I64 a, I64 b) {
+template <Compare C>
+BACKTRAIL_INLINE __mmask8 compare(I64 a, I64 b) {
   constexpr int kPredicate = int_predicate(C);
   return _mm512_cmp_epi64_mask((__m512i)a, (__m512i)b, kPredicate);
 }
@@ -270,16 +307,20 @@ BACKTRAIL_INLINE I64 select(__mmask8 m, I64 a, I64 b) {
   return (I64)_mm512_mask_blend_epi64(m, (__m512i)b, (__m512i)a);
 }
 #else
-template <int Lanes> struct MaskReg;
-template <> struct MaskReg<16> {
+template <int Lanes>
+struct MaskReg;
+template <>
+struct MaskReg<16> {
   using Lane = int32_t;
   using type = I32;
 };
-template <> struct MaskReg<8> {
+template <>
+struct MaskReg<8> {
   using Lane = int64_t;
   using type = I64;
 };
-template <Compare C, class R> BACKTRAIL_INLINE auto compare(R a, R b) {
+template <Compare C, class R>
+BACKTRAIL_INLINE auto compare(R a, R b) {
   if constexpr (C == Compare::lt) return a < b;
   if constexpr (C == Compare::le) return a <= b;
   if constexpr (C == Compare::gt) return a > b;
@@ -287,7 +328,10 @@ template <Compare C, class R> BACKTRAIL_INLINE auto compare(R a, R b) {
   if constexpr (C == Compare::eq) return a == b;
   if constexpr (C == Compare::ne) return a != b;
 }
-template <class M, class R> BACKTRAIL_INLINE R select(M m, R a, R b) { return m ? a : b; }
+template <class M, class R>
+BACKTRAIL_INLINE R select(M m, R a, R b) {
+  return m ? a : b;
+}
 BACKTRAIL_INLINE bool any(I32 m) {
 #if defined(BACKTRAIL_AVX2)
   return _mm256_movemask_epi8((__m256i)m) != 0;

@@ -19,8 +19,8 @@ BACKTRAIL_INLINE Vec<double> erf_polynomial(Vec<double> z) {
                     -1.6219607553185631e-07, 1.3769661171613208e-08, -7.889942047952855e-10);
 }
 
-// erfc(y) for y in [0.645, 28]: exp(-y^2) r p(t) with r = 1 / (y + 1), t = 3.5 r - 1.125; p to 2^-54.9.
-// The factor r p(t) is erfc's scaled form, smooth in r from 0.04 to 0.6.
+// erfc(y) for y in [0.645, 28]: exp(-y^2) r p(t) with r = 1 / (y + 1), t = 3.5 r - 1.125; p to
+// 2^-54.9. The factor r p(t) is erfc's scaled form, smooth in r from 0.04 to 0.6.
 BACKTRAIL_INLINE Vec<double> erfc_far(Vec<double> y) {
   using V = Vec<double>;
   V square = y * y, square_low = product_error(y, y, square);
@@ -29,18 +29,25 @@ BACKTRAIL_INLINE Vec<double> erfc_far(Vec<double> y) {
   V first = fma(n, V(-Ln2<double>::high), -square);
   V second = fma(n, V(Ln2<double>::low), square_low);
   V s = first - second, rest = (first - s) - second;
-  V e = V(1) + (s + fma(s * s, exp_polynomial(s), fma(rest, s, rest)));
+  V e_tail = s + fma(s * s, exp_polynomial(s), fma(rest, s, rest)), e = V(1) + e_tail;
   V d = y + V(1), d_low = V(1) - (d - y), r = V(1) / d;
   V r_error = fma(-d_low, r, fma(-d, r, V(1)));  // of 1 / (y + 1), relative to r
-  V p = polynomial(
-      fma(r, V(3.5), V(-1.125)), 0.7591891298174532, 0.16875405609764516, -0.018859448005624915,
-      -0.010893416276349509, 0.0033683189740372093, 0.0005215208732193081, -0.0006005181845104498,
-      0.00012633599412315951, 4.92424587070828e-05, -4.3519943850603524e-05, 1.1197172617728462e-05,
-      2.972959840513369e-06, -3.915139560051085e-06, 1.5635222388945101e-06, -4.005500365290455e-08,
-      -3.370549726852965e-07, 2.1682183785764677e-07, -6.243765000350473e-08, -2.2919993624562102e-09,
-      2.2140254002142788e-08, -2.4629887675834625e-08, 7.3824014659777646e-09, 6.962360834631175e-09,
-      -4.333101563566961e-09, -6.270984767678275e-10, 6.177448878368941e-10);
-  return scale(e * (r * fma(p, r_error, p)), n);
+  const V p0(0.7591891298174532);
+  V t = fma(r, V(3.5), V(-1.125));
+  V p_tail = t * polynomial(t, 0.16875405609764516, -0.018859448005624915, -0.010893416276349509,
+                            0.0033683189740372093, 0.0005215208732193081, -0.0006005181845104498,
+                            0.00012633599412315951, 4.92424587070828e-05, -4.3519943850603524e-05,
+                            1.1197172617728462e-05, 2.972959840513369e-06, -3.915139560051085e-06,
+                            1.5635222388945101e-06, -4.005500365290455e-08, -3.370549726852965e-07,
+                            2.1682183785764677e-07, -6.243765000350473e-08, -2.2919993624562102e-09,
+                            2.2140254002142788e-08, -2.4629887675834625e-08, 7.3824014659777646e-09,
+                            6.962360834631175e-09, -4.333101563566961e-09, -6.270984767678275e-10,
+                            6.177448878368941e-10);
+  V p = p0 + p_tail;
+  // e p r, the first product with its error and those of its factors.
+  V ep = e * p, ep_low = product_error(e, p, ep);
+  ep_low = ep_low + fma(e, (p0 - p) + p_tail, ((V(1) - e) + e_tail) * p);
+  return scale(fma(r, ep, r * fma(ep, r_error, ep_low)), n);
 }
 
 }  // namespace math
@@ -73,7 +80,7 @@ BACKTRAIL_INLINE Vec<double> erfc(Vec<double> x) {
   return select(y < V(0.65), near, select(x < V(0), V(2) - far, far));
 }
 BACKTRAIL_INLINE Vec<float> erfc(Vec<float> x) {
-  return math::in_double([](auto v) { return erfc(v); }, x);
+  return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return erfc(v); }, x);
 }
 
 }  // namespace BACKTRAIL_TARGET

@@ -8,11 +8,14 @@ inline namespace BACKTRAIL_TARGET {
 namespace math {
 
 // ln 2 = high + low, n * high exact for |n| < 2^12 (float) and 2^21 (double).
-template <class T> struct Ln2;
-template <> struct Ln2<float> {
+template <class T>
+struct Ln2;
+template <>
+struct Ln2<float> {
   static constexpr double high = 0x1.62ep-1, low = 3.1946184945309415e-05;
 };
-template <> struct Ln2<double> {
+template <>
+struct Ln2<double> {
   static constexpr double high = 0x1.62e42feep-1, low = 1.9082149292705877e-10;
 };
 constexpr double kLn2 = 0.6931471805599453, kLog2E = 1.4426950408889634;
@@ -29,22 +32,26 @@ BACKTRAIL_INLINE Vec<double> exp_polynomial(Vec<double> r) {
 }
 
 // x = n ln 2 + r + rest, |r| <= ln(2) / 2.
-template <class T> struct Reduced {
+template <class T>
+struct Reduced {
   Vec<T> n, r;
 };
-template <class T> BACKTRAIL_INLINE Reduced<T> reduce_ln2(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Reduced<T> reduce_ln2(Vec<T> x) {
   const Vec<T> integer(Real<T>::kInteger);
   Vec<T> n = fma(x, Vec<T>(kLog2E), integer) - integer;
   Vec<T> r = fma(n, Vec<T>(-Ln2<T>::high), x);
   return {n, fma(n, Vec<T>(-Ln2<T>::low), r)};
 }
-template <class T> BACKTRAIL_INLINE Vec<T> exp_near_0(Vec<T> r) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> exp_near_0(Vec<T> r) {
   return fma(fma(exp_polynomial(r), r, Vec<T>(1)), r, Vec<T>(1));
 }
 
-// (exp(x) - 1) / 4 for x from -40 to just past where it overflows, to half an ULP and a little: 2^n r is
-// added to 2^n - 1 without error, and r itself is carried with its rounding error.
-template <class T> BACKTRAIL_INLINE Vec<T> quarter_expm1(Vec<T> x) {
+// (exp(x) - 1) / 4 for x from -40 to just past where it overflows, to half an ULP and a little: 2^n
+// r is added to 2^n - 1 without error, and r itself is carried with its rounding error.
+template <class T>
+BACKTRAIL_INLINE Vec<T> quarter_expm1(Vec<T> x) {
   using V = Vec<T>;
   const V integer(Real<T>::kInteger);
   V n = fma(x, V(kLog2E), integer) - integer;
@@ -55,19 +62,22 @@ template <class T> BACKTRAIL_INLINE Vec<T> quarter_expm1(Vec<T> x) {
   V tail = fma(r * r, exp_polynomial(r), rest);
   return sum + fma(s, tail, b - (sum - a));
 }
-template <class T> constexpr double kExpm1Max = sizeof(T) == 4 ? 89.5 : 710.5;
+template <class T>
+constexpr double kExpm1Max = sizeof(T) == 4 ? 89.5 : 710.5;
 
 }  // namespace math
 
 // exp: largest error 1 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> exp(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> exp(Vec<T> x) {
   x = sizeof(T) == 4 ? math::clamp(x, -105, 90) : math::clamp(x, -746, 711);
   auto [n, r] = math::reduce_ln2(x);
   return math::scale(math::exp_near_0(r), n);
 }
 
 // exp2: largest error 1 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> exp2(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> exp2(Vec<T> x) {
   x = sizeof(T) == 4 ? math::clamp(x, -151, 129) : math::clamp(x, -1076, 1025);
   const Vec<T> integer(math::Real<T>::kInteger);
   Vec<T> n = (x + integer) - integer;
@@ -75,22 +85,26 @@ template <class T> BACKTRAIL_INLINE Vec<T> exp2(Vec<T> x) {
 }
 
 // expm1: largest error 1 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> expm1(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> expm1(Vec<T> x) {
   Vec<T> y = Vec<T>(4) * math::quarter_expm1(math::clamp(x, -40, math::kExpm1Max<T>));
   return select(abs(x) < Vec<T>(math::Real<T>::kTiny), x, y);
 }
 
 // sinh: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> sinh(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> sinh(Vec<T> x) {
   Vec<T> y = abs(x), q = math::quarter_expm1(below(Vec<T>(math::kExpm1Max<T>), y));
-  // With t = 4 q = exp(y) - 1: t - t^2 / (2 (t + 1)), which is exact enough near 0, or (t + t / (t + 1)) / 2.
+  // With t = 4 q = exp(y) - 1: t - t^2 / (2 (t + 1)), which is exact enough near 0, or (t + t / (t
+  // + 1)) / 2.
   Vec<T> w = q / fma(Vec<T>(4), q, Vec<T>(1));
   Vec<T> s = select(q < Vec<T>(0.15), Vec<T>(4) * fma(Vec<T>(-2) * q, w, q), Vec<T>(2) * (q + w));
   return copysign(select(y < Vec<T>(math::Real<T>::kTiny), y, s), x);
 }
 
 // cosh: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> cosh(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> cosh(Vec<T> x) {
   auto [n, r] = math::reduce_ln2(below(Vec<T>(math::kExpm1Max<T>), abs(x)));
   Vec<T> quarter = math::exp_near_0(r) * math::power_of_2(n - Vec<T>(2));
   return Vec<T>(2) * (quarter + Vec<T>(0.0625) / quarter);
@@ -110,7 +124,8 @@ BACKTRAIL_INLINE Vec<float> tanh(Vec<float> x) {
 BACKTRAIL_INLINE Vec<double> tanh(Vec<double> x) {
   using V = Vec<double>;
   V y = below(V(20), abs(x)), q = math::quarter_expm1(y + y);
-  // With u = 4 q = exp(2y) - 1: u / (u + 2), or u / 2 - u^2 / (2 (u + 2)), which is exact enough near 0.
+  // With u = 4 q = exp(2y) - 1: u / (u + 2), or u / 2 - u^2 / (2 (u + 2)), which is exact enough
+  // near 0.
   V t = q / (q + V(0.5));
   t = select(q < V(0.15), V(2) * fma(-q, t, q), t);
   return copysign(select(y < V(math::Real<double>::kTiny), y, t), x);

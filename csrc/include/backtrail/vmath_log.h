@@ -8,10 +8,12 @@ inline namespace BACKTRAIL_TARGET {
 namespace math {
 
 // x = m 2^e with m in [3/4, 3/2), for x positive and finite, denormals included.
-template <class T> struct Split {
+template <class T>
+struct Split {
   Vec<T> m, e;
 };
-template <class T> BACKTRAIL_INLINE Split<T> split_exponent(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Split<T> split_exponent(Vec<T> x) {
 #if defined(BACKTRAIL_AVX512)
   Split<T> s;
   if constexpr (sizeof(T) == 4) {
@@ -30,45 +32,52 @@ template <class T> BACKTRAIL_INLINE Split<T> split_exponent(Vec<T> x) {
   auto denormal = x < Vec<T>(R::kNormal);
   x = select(denormal, x * Vec<T>(kLift), x);
   const I low = Vec<T>(0.75).template bits_as<typename R::Bits>();
-  I i = x.template bits_as<typename R::Bits>() - low + Vec<T>(1).template bits_as<typename R::Bits>();
+  I i =
+      x.template bits_as<typename R::Bits>() - low + Vec<T>(1).template bits_as<typename R::Bits>();
   Vec<T> m = ((i & I(kFraction)) + low).template bits_as<T>();
   // The biased exponent as the low bits of 2^kMantissa, subtracted as a number.
   const double bias = sizeof(T) == 4 ? 127 : 1023;
-  I biased = shift_right_logical(i, R::kMantissa) | Vec<T>(kLift).template bits_as<typename R::Bits>();
-  Vec<T> e = biased.template bits_as<T>() - select(denormal, Vec<T>(kLift + bias + R::kMantissa), Vec<T>(kLift + bias));
+  I biased =
+      shift_right_logical(i, R::kMantissa) | Vec<T>(kLift).template bits_as<typename R::Bits>();
+  Vec<T> e = biased.template bits_as<T>() -
+             select(denormal, Vec<T>(kLift + bias + R::kMantissa), Vec<T>(kLift + bias));
   return {m, e};
 #endif
 }
 
 // log(1 + f) = f - half_square + tail, half_square = f^2 / 2, for f in [-1/4, 1/2].
-template <class T> struct Log1p {
+template <class T>
+struct Log1p {
   Vec<T> half_square, tail;
 };
 // tail = f^3 p(f), to 2^-27.6 of the logarithm.
 BACKTRAIL_INLINE Log1p<float> log1p_near_0(Vec<float> f) {
   Vec<float> square = f * f;
-  Vec<float> p = polynomial(f, 0.3333345, -0.25000104, 0.199908, -0.16646867, 0.1447841, -0.13166216,
-                            0.10474485, -0.04515248);
+  Vec<float> p = polynomial(f, 0.3333345, -0.25000104, 0.199908, -0.16646867, 0.1447841,
+                            -0.13166216, 0.10474485, -0.04515248);
   return {Vec<float>(0.5) * square, f * square * p};
 }
 // With s = f / (2 + f): log(1 + f) = 2 s + s z p(z), z = s^2, to 2^-61.6; and 2 s = f - s f.
 BACKTRAIL_INLINE Log1p<double> log1p_near_0(Vec<double> f) {
   using V = Vec<double>;
   V s = f / (V(2) + f), z = s * s, half_square = V(0.5) * f * f;
-  V p = polynomial(z, 0.666666666666666, 0.40000000000056735, 0.2857142855580719, 0.2222222429932371,
-                   0.18181665686611093, 0.15391118536495102, 0.13173483363080193, 0.13843851457508716);
+  V p = polynomial(z, 0.666666666666666, 0.40000000000056735, 0.2857142855580719,
+                   0.2222222429932371, 0.18181665686611093, 0.15391118536495102,
+                   0.13173483363080193, 0.13843851457508716);
   return {half_square, s * fma(z, p, half_square)};
 }
 
 // y, the logarithm of a positive finite x, completed for the other x.
-template <class T> BACKTRAIL_INLINE Vec<T> log_special(Vec<T> x, Vec<T> y) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> log_special(Vec<T> x, Vec<T> y) {
   y = select(x < Vec<T>(kInf), y, x + x);
   y = select(x < Vec<T>(0), Vec<T>(-__builtin_nan("")), y);
   return select(x == Vec<T>(0), Vec<T>(-kInf), y);
 }
 
 // log(1 + high + low), |low| far below |high|, 1 + high positive and finite.
-template <class T> BACKTRAIL_INLINE Vec<T> log1p_sum(Vec<T> high, Vec<T> low) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> log1p_sum(Vec<T> high, Vec<T> low) {
   using V = Vec<T>;
   V u = V(1) + high;
   low = low + select(high > V(1), V(1) - (u - high), high - (u - V(1)));
@@ -78,8 +87,10 @@ template <class T> BACKTRAIL_INLINE Vec<T> log1p_sum(Vec<T> high, Vec<T> low) {
   return fma(e, V(Ln2<T>::high), f - (half_square - fma(e, V(Ln2<T>::low), tail)));
 }
 
-// log(x) / log(base) = e * base_high + e * base_low + log(m) * (c + c_low), with log(m) in two parts.
-template <class T> BACKTRAIL_INLINE Vec<T> log_to_base(Vec<T> x, T base_high, T base_low, T c, T c_low) {
+// log(x) / log(base) = e * base_high + e * base_low + log(m) * (c + c_low), with log(m) in two
+// parts.
+template <class T>
+BACKTRAIL_INLINE Vec<T> log_to_base(Vec<T> x, T base_high, T base_low, T c, T c_low) {
   using V = Vec<T>;
   auto [m, e] = split_exponent(x);
   V f = m - V(1);
@@ -90,9 +101,10 @@ template <class T> BACKTRAIL_INLINE Vec<T> log_to_base(Vec<T> x, T base_high, T 
   return log_special(x, sum + ((p - (sum - a)) + fma(e, V(base_low), rest)));
 }
 
-// a^y for a >= 0, but for a = 1 with infinite y and NaN with y = 0. In double, where 2^-50 is enough.
+// a^y for a >= 0, but for a = 1 with infinite y and NaN with y = 0. In double, where 2^-50 is
+// enough.
 BACKTRAIL_INLINE Vec<float> power_of_positive(Vec<float> a, Vec<float> y) {
-  auto power = [](Vec<double> a, Vec<double> y) {
+  auto power = [](Vec<double> a, Vec<double> y) BACKTRAIL_ALWAYS_INLINE {
     using V = Vec<double>;
     auto [m, e] = split_exponent(a);
     V f = m - V(1);
@@ -107,7 +119,8 @@ BACKTRAIL_INLINE Vec<float> power_of_positive(Vec<float> a, Vec<float> y) {
 }
 
 // The same in two doubles: y log(a) is needed to 2^-64 of itself. With u = 2 f / (2 + f),
-// log(1 + f) = u (1 + v / 12 + v^2 p(v)), v = u^2, and all but v^2 p(v) in two parts; p to 2^-66.3 of the sum.
+// log(1 + f) = u (1 + v / 12 + v^2 p(v)), v = u^2, and all but v^2 p(v) in two parts; p to 2^-66.3
+// of the sum.
 BACKTRAIL_INLINE Vec<double> power_of_positive(Vec<double> a, Vec<double> y) {
   using V = Vec<double>;
   auto [m, e] = split_exponent(a);
@@ -150,7 +163,8 @@ BACKTRAIL_INLINE Vec<double> power_of_positive(Vec<double> a, Vec<double> y) {
 }  // namespace math
 
 // log: largest error 1 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> log(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> log(Vec<T> x) {
   using V = Vec<T>;
   auto [m, e] = math::split_exponent(x);
   V f = m - V(1);
@@ -173,14 +187,17 @@ BACKTRAIL_INLINE Vec<double> log2(Vec<double> x) {
 
 // log10: largest error 1 ULP.
 BACKTRAIL_INLINE Vec<float> log10(Vec<float> x) {
-  return math::log_to_base(x, 0.301025390625f, 4.605038981195214e-06f, 0.4342944920063019f, -1.0103050052231683e-08f);
+  return math::log_to_base(x, 0.301025390625f, 4.605038981195214e-06f, 0.4342944920063019f,
+                           -1.0103050052231683e-08f);
 }
 BACKTRAIL_INLINE Vec<double> log10(Vec<double> x) {
-  return math::log_to_base(x, 0.3010299955494702, 1.1451100898021838e-10, 0.4342944819032518, 1.098319650216765e-17);
+  return math::log_to_base(x, 0.3010299955494702, 1.1451100898021838e-10, 0.4342944819032518,
+                           1.098319650216765e-17);
 }
 
 // log1p: largest error 1 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> log1p(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> log1p(Vec<T> x) {
   using V = Vec<T>;
   V y = math::log1p_sum(x, V(0));
   y = select(x < V(math::kInf), y, x + x);
@@ -192,7 +209,8 @@ template <class T> BACKTRAIL_INLINE Vec<T> log1p(Vec<T> x) {
 // asinh: largest error 2 ULP (double), 1 ULP (float, by way of double).
 BACKTRAIL_INLINE Vec<double> asinh(Vec<double> x) {
   using V = Vec<double>;
-  // log1p(y + y^2 / (1 + sqrt(1 + y^2))), the sum in two parts; log(y) + ln 2 where y^2 would overflow.
+  // log1p(y + y^2 / (1 + sqrt(1 + y^2))), the sum in two parts; log(y) + ln 2 where y^2 would
+  // overflow.
   V y = abs(x);
   auto huge = y > V(0x1p60);
   V square = y * y, extra = select(huge, V(0), square / (V(1) + sqrt(V(1) + square)));
@@ -208,8 +226,12 @@ BACKTRAIL_INLINE Vec<double> acosh(Vec<double> x) {
   using V = Vec<double>;
   // log1p(t + sqrt(2 t + t^2)) with t = x - 1; log(x) + ln 2 where t^2 would overflow.
   auto huge = x > V(0x1p60);
-  V t = x - V(1), root = sqrt(fma(t, t, t + t));
+  V t = x - V(1), twice = t + t, square = fma(t, t, twice), root = sqrt(square);
   V high = t + root, low = math::sum_error(root, t, high);
+  if constexpr (native::kHasFma) {  // and with what rounding took from the square and from its root
+    V lost = fma(-root, root, square) + fma(t, t, twice - square);
+    low = low + select(root > V(0), lost * (V(0.5) / root), V(0));
+  }
   V y = math::log1p_sum(select(huge, x, high), select(huge, V(0), low));
   y = select(huge, y + V(math::kLn2), y);
   y = select(x < V(math::kInf), y, x);
@@ -227,18 +249,19 @@ BACKTRAIL_INLINE Vec<double> atanh(Vec<double> x) {
 }
 
 BACKTRAIL_INLINE Vec<float> asinh(Vec<float> x) {
-  return math::in_double([](auto v) { return asinh(v); }, x);
+  return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return asinh(v); }, x);
 }
 BACKTRAIL_INLINE Vec<float> acosh(Vec<float> x) {
-  return math::in_double([](auto v) { return acosh(v); }, x);
+  return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return acosh(v); }, x);
 }
 BACKTRAIL_INLINE Vec<float> atanh(Vec<float> x) {
-  return math::in_double([](auto v) { return atanh(v); }, x);
+  return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return atanh(v); }, x);
 }
 
 // pow: largest error 1 ULP. IEEE 754's pow: 1 for y = 0 and for x = 1 even with NaN, NaN for x < 0
 // unless y is an integer.
-template <class T> BACKTRAIL_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
   using V = Vec<T>;
   V a = abs(x), p = math::power_of_positive(a, y);
   auto integer = round(y) == y;

@@ -11,13 +11,14 @@ namespace math {
 constexpr double kPi1 = 0x1.921fb544p+1, kPi2 = 0x1.0b4611a6p-33, kPi3 = 4.044532497591901e-21;
 // The same in two parts for floats, |n| < 2^23; to 2^-82.
 constexpr double kPiHigh = 3.141592651605606, kPiLow = 1.984187159361081e-09;
-constexpr double kPi = 3.141592653589793, kPiRest = 1.2246467991473532e-16, kInvPi = 0.3183098861837907;
+constexpr double kPi = 3.141592653589793, kPiRest = 1.2246467991473532e-16,
+                 kInvPi = 0.3183098861837907;
 
 // What an angle is reduced by: multiples of pi, odd multiples of pi / 2, or multiples of pi / 2.
 enum class Step { pi, odd_half_pi, half_pi };
 
-// x = k pi + r + rest for finite |x| >= 2^-20, from the binary digits of 1 / pi (Payne and Hanek, 1983);
-// of k only its remainder by 1024. NaN for infinite x.
+// x = k pi + r + rest for finite |x| >= 2^-20, from the binary digits of 1 / pi (Payne and Hanek,
+// 1983); of k only its remainder by 1024. NaN for infinite x.
 inline __attribute__((noinline)) void reduce_exactly(double x, Step step, double* k, double* r,
                                                      double* rest) {
   static constexpr uint64_t kDigits[20] = {
@@ -76,7 +77,8 @@ inline __attribute__((noinline)) void reduce_exactly(double x, Step step, double
   const double p = high * kPi, t = high * 134217729.0, a = t - (t - high), b = high - a;
   const double c = 0x1.921fb54p+1, d = kPi - c;
   const double tail = ((a * c - p) + a * d + b * c) + b * d + (high * kPiRest + low * kPi);
-  const double sign = x < 0 ? -1 : 1, scale = (up ? -sign : sign) * (step == Step::half_pi ? 0.5 : 1);
+  const double sign = x < 0 ? -1 : 1,
+               scale = (up ? -sign : sign) * (step == Step::half_pi ? 0.5 : 1);
   *r = (p + tail) * scale;
   *rest = ((p - (p + tail)) + tail) * scale;
   const double n = double(whole % 1024);
@@ -86,11 +88,13 @@ inline __attribute__((noinline)) void reduce_exactly(double x, Step step, double
 struct Angle {
   Vec<double> k, r, rest;  // k pi + r + rest
 };
-template <Step S> BACKTRAIL_INLINE Vec<double> nearest_step(Vec<double> x) {
+template <Step S>
+BACKTRAIL_INLINE Vec<double> nearest_step(Vec<double> x) {
   using V = Vec<double>;
   const V integer(Real<double>::kInteger);
   if constexpr (S == Step::pi) return fma(x, V(kInvPi), integer) - integer;
-  if constexpr (S == Step::odd_half_pi) return (fma(x, V(kInvPi), V(-0.5)) + integer) - integer + V(0.5);
+  if constexpr (S == Step::odd_half_pi)
+    return (fma(x, V(kInvPi), V(-0.5)) + integer) - integer + V(0.5);
   if constexpr (S == Step::half_pi) return (fma(x, V(2 * kInvPi), integer) - integer) * V(0.5);
 }
 // Replaces the lanes of `angle` where `hard`; rare.
@@ -105,9 +109,10 @@ BACKTRAIL_INLINE void reduce_hard_lanes(Vec<double> x, Vec<double>::Mask hard, A
   }
   *angle = {Vec<double>::load(k), Vec<double>::load(r), Vec<double>::load(rest)};
 }
-// r and rest together right to about 2^-56 of r. Fast while k has 20 bits and r is not so near 0 that
-// the parts of pi run out.
-template <Step S> BACKTRAIL_INLINE Angle reduce_pi(Vec<double> x) {
+// r and rest together right to about 2^-56 of r. Fast while k has 20 bits and r is not so near 0
+// that the parts of pi run out.
+template <Step S>
+BACKTRAIL_INLINE Angle reduce_pi(Vec<double> x) {
   using V = Vec<double>;
   V k = nearest_step<S>(x);
   V first = fma(k, V(-kPi1), x), second = k * V(-kPi2), sum = first + second;
@@ -118,7 +123,8 @@ template <Step S> BACKTRAIL_INLINE Angle reduce_pi(Vec<double> x) {
   return angle;
 }
 // The same for x that came from floats: r to 2^-28 of itself is enough.
-template <Step S> BACKTRAIL_INLINE Angle reduce_pi_of_float(Vec<double> x) {
+template <Step S>
+BACKTRAIL_INLINE Angle reduce_pi_of_float(Vec<double> x) {
   using V = Vec<double>;
   V k = nearest_step<S>(x);
   Angle angle{k, fma(k, V(-kPiLow), fma(k, V(-kPiHigh), x)), V(0)};
@@ -129,7 +135,10 @@ template <Step S> BACKTRAIL_INLINE Angle reduce_pi_of_float(Vec<double> x) {
 // sin(r) = r + r^3 p(r^2) for |r| <= pi / 2, to 2^-35.3 (enough for floats) and 2^-61.5.
 BACKTRAIL_INLINE Vec<double> sin_near_0_of_float(Vec<double> r) {
   Vec<double> z = r * r;
-  return fma(r * z, polynomial(z, -0.16666666626128054, 0.008333331107651455, -0.00019840868082287652, 2.7525377729192397e-06, -2.3888789373287726e-08), r);
+  return fma(r * z,
+             polynomial(z, -0.16666666626128054, 0.008333331107651455, -0.00019840868082287652,
+                        2.7525377729192397e-06, -2.3888789373287726e-08),
+             r);
 }
 BACKTRAIL_INLINE Vec<double> sin_near_0(Vec<double> r, Vec<double> rest) {
   using V = Vec<double>;
@@ -183,20 +192,25 @@ BACKTRAIL_INLINE Vec<double> atan_polynomial(Vec<double> z) {
 }
 
 // pi as a sum of two numbers of the type.
-template <class T> struct Pi;
-template <> struct Pi<float> {
+template <class T>
+struct Pi;
+template <>
+struct Pi<float> {
   static constexpr double high = 3.1415927410125732, low = -8.742278000372485e-08;
 };
-template <> struct Pi<double> {
+template <>
+struct Pi<double> {
   static constexpr double high = kPi, low = kPiRest;
 };
 
 // asin(|x|) as `base_high + base_low + part`, or acos: what both have in common.
-template <class T> struct ArcSine {
+template <class T>
+struct ArcSine {
   typename Vec<T>::Mask far;  // |x| > 1/2
   Vec<T> y, tail;             // asin(y) = y + tail, y = |x| or sqrt((1 - |x|) / 2)
 };
-template <class T> BACKTRAIL_INLINE ArcSine<T> arc_sine(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE ArcSine<T> arc_sine(Vec<T> x) {
   using V = Vec<T>;
   V a = abs(x);
   auto far = a > V(0.5);
@@ -208,7 +222,7 @@ template <class T> BACKTRAIL_INLINE ArcSine<T> arc_sine(Vec<T> x) {
 
 // sin: largest error 2 ULP.
 BACKTRAIL_INLINE Vec<float> sin(Vec<float> x) {
-  auto f = [](Vec<double> v) {
+  auto f = [](Vec<double> v) BACKTRAIL_ALWAYS_INLINE {
     auto angle = math::reduce_pi_of_float<math::Step::pi>(v);
     return math::negate_if_odd(math::sin_near_0_of_float(angle.r), angle.k);
   };
@@ -222,10 +236,11 @@ BACKTRAIL_INLINE Vec<double> sin(Vec<double> x) {
 
 // cos: largest error 2 ULP.
 BACKTRAIL_INLINE Vec<float> cos(Vec<float> x) {
-  auto f = [](Vec<double> v) {  // cos((n + 1/2) pi + r) = (-1)^(n + 1) sin(r)
-    auto angle = math::reduce_pi_of_float<math::Step::odd_half_pi>(v);
-    return math::negate_if_odd(math::sin_near_0_of_float(angle.r), angle.k + Vec<double>(0.5));
-  };
+  auto f =
+      [](Vec<double> v) BACKTRAIL_ALWAYS_INLINE {  // cos((n + 1/2) pi + r) = (-1)^(n + 1) sin(r)
+        auto angle = math::reduce_pi_of_float<math::Step::odd_half_pi>(v);
+        return math::negate_if_odd(math::sin_near_0_of_float(angle.r), angle.k + Vec<double>(0.5));
+      };
   return math::in_double(f, x);
 }
 BACKTRAIL_INLINE Vec<double> cos(Vec<double> x) {
@@ -242,11 +257,12 @@ BACKTRAIL_INLINE Vec<double> tan(Vec<double> x) {
   return select(abs(x) < V(0x1p-28), x, select(odd, V(-1), t) / select(odd, t, V(1)));
 }
 BACKTRAIL_INLINE Vec<float> tan(Vec<float> x) {
-  return math::in_double([](auto v) { return tan(v); }, x);
+  return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return tan(v); }, x);
 }
 
 // asin: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> asin(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> asin(Vec<T> x) {
   using V = Vec<T>;
   auto [far, y, tail] = math::arc_sine(x);
   // Far from 0: pi / 2 - 2 asin(y).
@@ -255,7 +271,8 @@ template <class T> BACKTRAIL_INLINE Vec<T> asin(Vec<T> x) {
 }
 
 // acos: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> acos(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> acos(Vec<T> x) {
   using V = Vec<T>;
   auto [far, y, tail] = math::arc_sine(x);
   auto negative = x < V(0);
@@ -269,7 +286,8 @@ template <class T> BACKTRAIL_INLINE Vec<T> acos(Vec<T> x) {
 }
 
 // atan: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> atan(Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> atan(Vec<T> x) {
   using V = Vec<T>;
   V a = abs(x);
   auto far = a > V(1);
@@ -279,7 +297,8 @@ template <class T> BACKTRAIL_INLINE Vec<T> atan(Vec<T> x) {
 }
 
 // atan2: largest error 2 ULP.
-template <class T> BACKTRAIL_INLINE Vec<T> atan2(Vec<T> y, Vec<T> x) {
+template <class T>
+BACKTRAIL_INLINE Vec<T> atan2(Vec<T> y, Vec<T> x) {
   using V = Vec<T>;
   V ax = abs(x), ay = abs(y);
   auto far = ay > ax, left = copysign(V(1), x) < V(0);

@@ -18,9 +18,8 @@ struct Real;
 template <>
 struct Real<float> {
   using Bits = int32_t;
-  static constexpr int kMantissa = 23;  // stored bits
-  static constexpr float kInteger =
-      0x1.8p23f;  // x + kInteger rounds x to an integer, in the low bits
+  static constexpr int kMantissa = 23;          // stored bits
+  static constexpr float kInteger = 0x1.8p23f;  // x + kInteger: x as an integer, in the low bits
   static constexpr int kLeastExponent = -126;
   static constexpr float kNormal = 0x1p-126f;  // least normal number
   static constexpr float kTiny = 0x1p-26f;     // below it expm1, log1p, tanh, ... are the identity
@@ -47,8 +46,8 @@ BACKTRAIL_INLINE V polynomial(V x, double c0, C... rest) {
   return fma(polynomial(x, rest...), x, V(c0));
 }
 
-// a * b - p, exactly, where p is a * b rounded. Without FMA by Dekker's splitting: |a|, |b| <
-// 2^996.
+// a * b - p, exactly, where p is a * b rounded. Without FMA by Dekker's splitting, for a and b
+// below 2^996.
 template <class T>
 BACKTRAIL_INLINE Vec<T> product_error(Vec<T> a, Vec<T> b, Vec<T> p) {
   if constexpr (native::kHasFma) {
@@ -94,7 +93,17 @@ BACKTRAIL_INLINE Vec<T> scale(Vec<T> x, Vec<T> n) {
 #endif
 }
 
-// Negative where the integral n is odd: x with its sign flipped there.
+// The same where the result cannot be denormal.
+template <class T>
+BACKTRAIL_INLINE Vec<T> scale_normal(Vec<T> x, Vec<T> n) {
+#if defined(BACKTRAIL_AVX512)
+  return scale(x, n);
+#else
+  return x * power_of_2(n);
+#endif
+}
+
+// x with its sign flipped where the integral n is odd.
 template <class T>
 BACKTRAIL_INLINE Vec<T> negate_if_odd(Vec<T> x, Vec<T> n) {
   using I = typename Real<T>::Bits;
@@ -108,6 +117,7 @@ BACKTRAIL_INLINE Vec<T> clamp(Vec<T> x, double low, double high) {
   return below(Vec<T>(high), above(Vec<T>(low), x));
 }
 
+// Eight lanes as doubles, from register `first` on.
 BACKTRAIL_INLINE Vec<double> half_as_double(const Vec<float>& x, int first) {
   Vec<double> d;
   BACKTRAIL_EACH_REG {

@@ -61,7 +61,7 @@ BACKTRAIL_INLINE Vec<float> erf(Vec<float> x) {
   V p = math::polynomial(y, 0.00035373785, 1.1270399, 0.638226, 0.10303704, -0.02180512,
                          0.0029395467, -0.00018556647);
   auto [n, r] = math::reduce_ln2(-p);
-  V far = V(1) - math::exp_near_0(r) * math::power_of_2(n);
+  V far = V(1) - math::scale_normal(math::exp_near_0(r), n);
   return copysign(select(y < V(1), near, far), x);
 }
 BACKTRAIL_INLINE Vec<double> erf(Vec<double> x) {

@@ -31,7 +31,7 @@ BACKTRAIL_INLINE Vec<double> exp_polynomial(Vec<double> r) {
                     2.5014044113095322e-08);
 }
 
-// x = n ln 2 + r + rest, |r| <= ln(2) / 2.
+// x = n ln 2 + r, |r| <= ln(2) / 2.
 template <class T>
 struct Reduced {
   Vec<T> n, r;
@@ -106,7 +106,7 @@ BACKTRAIL_INLINE Vec<T> sinh(Vec<T> x) {
 template <class T>
 BACKTRAIL_INLINE Vec<T> cosh(Vec<T> x) {
   auto [n, r] = math::reduce_ln2(below(Vec<T>(math::kExpm1Max<T>), abs(x)));
-  Vec<T> quarter = math::exp_near_0(r) * math::power_of_2(n - Vec<T>(2));
+  Vec<T> quarter = math::scale_normal(math::exp_near_0(r), n - Vec<T>(2));
   return Vec<T>(2) * (quarter + Vec<T>(0.0625) / quarter);
 }
 
@@ -118,7 +118,7 @@ BACKTRAIL_INLINE Vec<float> tanh(Vec<float> x) {
   V p = math::polynomial(z, -0.3333328, 0.13331406, -0.053736515, 0.020628171, -0.005692306);
   V small = fma(y * z, p, y);
   auto [n, r] = math::reduce_ln2(y + y);
-  V large = V(1) - V(2) / fma(math::exp_near_0(r), math::power_of_2(n), V(1));
+  V large = V(1) - V(2) / (math::scale_normal(math::exp_near_0(r), n) + V(1));
   return copysign(select(y < V(0.625), small, large), x);
 }
 BACKTRAIL_INLINE Vec<double> tanh(Vec<double> x) {

@@ -113,7 +113,7 @@ BACKTRAIL_INLINE Vec<float> power_of_positive(Vec<float> a, Vec<float> y) {
     exponent = clamp(exponent, -200, 200);
     const V integer(Real<double>::kInteger);
     V n = (exponent + integer) - integer;
-    return exp_near_0((exponent - n) * V(kLn2)) * power_of_2(n);
+    return scale_normal(exp_near_0((exponent - n) * V(kLn2)), n);
   };
   return in_double(power, a, y);
 }

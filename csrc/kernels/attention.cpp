@@ -101,9 +101,17 @@ void each_strip(const AttentionHead<T>& h, const Layout<T>& at, int64_t begin, i
   }
 }
 
-template <class T>
-int64_t visible(const AttentionHead<T>& h, int64_t query) {
-  return h.causal ? least(h.keys, query + 1) : h.keys;
+// Queries [i, i + Q) of a strip that sees the first `keys`.
+template <int Q, class T>
+ops::AttentionRows<Q, T> score_rows(const AttentionHead<T>& h, const Layout<T>& at, int64_t i,
+                                    int64_t keys) {
+  ops::AttentionRows<Q, T> r;
+  for (int q = 0; q < Q; ++q) r.seen[q] = h.causal ? least(keys, i + q + 1) : keys;
+  r.end = keys;
+  r.stride = at.row;
+  r.mask = h.mask ? h.mask + i * h.keys : nullptr;
+  r.mask_stride = h.keys;
+  return r;
 }
 
 template <class T>
@@ -126,12 +134,13 @@ void forward(const AttentionHead<T>& h, int64_t begin, int64_t end, T* work) {
       const int64_t r = i - first;
       T* s = scores + r * at.row;
       Product<T>(q + r * d, d, 1, kt, V::lanes, d * V::lanes, s, at.row, false).run(rows, keys, d);
-      for (int64_t j = 0; j < rows; ++j)
-        ops::AttentionRow::forward(visible(h, i + j), keys, s + j * at.row,
-                                   h.mask ? h.mask + (i + j) * h.keys : nullptr, max + r + j,
-                                   sum + r + j);
+      int64_t j = 0;
+      for (; j + 2 <= rows; j += 2)
+        score_rows<2>(h, at, i + j, keys).forward(s + j * at.row, max + r + j, sum + r + j);
+      if (j < rows)
+        score_rows<1>(h, at, i + j, keys).forward(s + j * at.row, max + r + j, sum + r + j);
       Product<T>(s, at.row, 1, h.v, dv, V::lanes, h.y + i * dv, dv, false).run(rows, dv, keys);
-      for (int64_t j = 0; j < rows; ++j)
+      for (j = 0; j < rows; ++j)
         scale_rows(dv, h.y + (i + j) * dv, sum[r + j] == T(0) ? T(0) : T(1) / sum[r + j],
                    h.y + (i + j) * dv);
     });
@@ -164,9 +173,11 @@ void backward(const AttentionHead<T>& h, T* work) {
       const T* g = h.g + i * dv;
       Product<T>(q + r * d, d, 1, kt, lanes, d * lanes, s, at.row, false).run(rows, keys, d);
       Product<T>(g, dv, 1, vt, lanes, dv * lanes, ds, at.row, false).run(rows, keys, dv);
-      for (int64_t j = 0; j < rows; ++j)
-        ops::AttentionRow::backward(visible(h, i + j), keys, s + j * at.row, ds + j * at.row,
-                                    h.mask ? h.mask + (i + j) * h.keys : nullptr, h.lse[i + j]);
+      int64_t j = 0;
+      for (; j + 2 <= rows; j += 2)
+        score_rows<2>(h, at, i + j, keys).backward(s + j * at.row, ds + j * at.row, h.lse + i + j);
+      if (j < rows)
+        score_rows<1>(h, at, i + j, keys).backward(s + j * at.row, ds + j * at.row, h.lse + i + j);
       T* dq = h.dq + i * d;
       Product<T>(ds, at.row, 1, h.k, d, lanes, dq, d, false).run(rows, d, keys);
       scale_rows(rows * d, dq, h.scale, dq);

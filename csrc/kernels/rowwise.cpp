@@ -16,17 +16,32 @@ void finish(bool stream) {
 #endif
 }
 
+// f(i, count) for groups of rows: kGroup at a time, then one at a time. `count.value` is a constant.
+constexpr int kGroup = 2;
+template <int Q> struct Count {
+  static constexpr int value = Q;
+};
+template <class F> BACKTRAIL_INLINE void each_group(int64_t rows, F f) {
+  int64_t i = 0;
+  for (; i + kGroup <= rows; i += kGroup) f(i, Count<kGroup>{});
+  for (; i < rows; ++i) f(i, Count<1>{});
+}
+
 template <class Op, class T>
 void forward(int64_t rows, int64_t n, const T* x, T* y, bool stream) {
   if (n == 0) return;
-  for (int64_t i = 0; i < rows; ++i) Op::forward(n, x + i * n, y + i * n, stream);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    Op::template forward<count.value>(n, x + i * n, y + i * n, stream);
+  });
   finish(stream);
 }
 
 template <class Op, class T>
 void backward(int64_t rows, int64_t n, const T* g, const T* y, T* dx, bool stream) {
   if (n == 0) return;
-  for (int64_t i = 0; i < rows; ++i) Op::backward(n, g + i * n, y + i * n, dx + i * n, stream);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    Op::template backward<count.value>(n, g + i * n, y + i * n, dx + i * n, stream);
+  });
   finish(stream);
 }
 
@@ -37,23 +52,28 @@ void clear(int64_t n, T* x) {
 
 template <class T>
 void rms_norm(int64_t rows, int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd) {
-  for (int64_t i = 0; i < rows; ++i)
-    ops::RmsNorm::forward(n, x + i * n, weight, eps, y + i * n, rstd + i);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    ops::RmsNorm::forward<count.value>(n, x + i * n, weight, eps, y + i * n, rstd + i);
+  });
 }
 
 template <class T>
 void rms_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* weight,
                        const T* rstd, T* dx, T* dweight) {
   clear(n, dweight);
-  for (int64_t i = 0; i < rows; ++i)
-    ops::RmsNorm::backward(n, g + i * n, x + i * n, weight, rstd[i], dx + i * n, dweight);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    ops::RmsNorm::backward<count.value>(n, g + i * n, x + i * n, weight, rstd + i, dx + i * n,
+                                        dweight);
+  });
 }
 
 template <class T>
 void layer_norm(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y,
                 T* mean, T* rstd) {
-  for (int64_t i = 0; i < rows; ++i)
-    ops::LayerNorm::forward(n, x + i * n, weight, bias, eps, y + i * n, mean + i, rstd + i);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    ops::LayerNorm::forward<count.value>(n, x + i * n, weight, bias, eps, y + i * n, mean + i,
+                                         rstd + i);
+  });
 }
 
 template <class T>
@@ -61,21 +81,28 @@ void layer_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const 
                          const T* mean, const T* rstd, T* dx, T* dweight, T* dbias) {
   clear(n, dweight);
   clear(n, dbias);
-  for (int64_t i = 0; i < rows; ++i)
-    ops::LayerNorm::backward(n, g + i * n, x + i * n, weight, mean[i], rstd[i], dx + i * n, dweight,
-                             dbias);
+  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
+    ops::LayerNorm::backward<count.value>(n, g + i * n, x + i * n, weight, mean + i, rstd + i,
+                                          dx + i * n, dweight, dbias);
+  });
 }
 
 template <class T>
 void cross_entropy(const CrossEntropyRows<T>& r, int64_t begin, int64_t end) {
+  const int64_t n = r.classes;
+  each_group(end - begin, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+    const int64_t i = begin + j;
+    ops::CrossEntropy::sum_exp<count.value>(n, r.logits + i * n, r.max + i, r.log_sum + i);
+  });
+  ops::each<T>(end - begin, [&](int64_t j, auto part) BACKTRAIL_LAMBDA {
+    part.store(log(part.load(r.log_sum + begin + j)), r.log_sum + begin + j);
+  });
   for (int64_t i = begin; i < end; ++i) {
     const int64_t label = r.targets[i];
-    if (label == r.ignore_index) {
-      r.max[i] = r.log_sum[i] = r.loss[i] = 0;
-      continue;
-    }
-    r.loss[i] = ops::CrossEntropy::forward(r.classes, r.logits + i * r.classes, label, r.weight,
-                                           r.smoothing, r.max + i, r.log_sum + i);
+    r.loss[i] = label == r.ignore_index
+                    ? T(0)
+                    : ops::CrossEntropy::forward(n, r.logits + i * n, label, r.weight, r.smoothing,
+                                                 r.max[i], r.log_sum[i]);
   }
 }
 
@@ -97,11 +124,11 @@ void cross_entropy_backward(const CrossEntropyRows<T>& r, int64_t begin, int64_t
 
 template <class T>
 T sum(int64_t n, const T* x) {
-  T total[1];
-  ops::sum_row<T>(n, total, [&](int64_t i, auto part, Vec<T>* s) BACKTRAIL_LAMBDA {
+  Vec<T> total[1];
+  ops::sum_row<T, 4>(n, total, [&](int64_t i, auto part, Vec<T>* s) BACKTRAIL_LAMBDA {
     s[0] += part.load(x + i);
   });
-  return total[0];
+  return reduce_add(total[0]);
 }
 
 template <class T>

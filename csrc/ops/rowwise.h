@@ -1,13 +1,15 @@
-// Softmax, norms and cross entropy of one contiguous row: the value and its derivative side by side.
+// Softmax, norms and cross entropy of contiguous rows: the value and its derivative side by side.
 //
-// A row is read in vectors, the last one padded, and summed by four accumulators joined in a fixed
-// tree: the order depends on the length of the row alone.
+// A row is read in vectors, the last one padded, and summed by accumulators joined in a fixed tree:
+// the order depends on the length of the row alone. Each formula does Q rows at once, step by step,
+// so that one row's reduction to a scalar hides behind the other's; no row depends on another.
 #pragma once
 #include "backtrail/simd.h"
 #include "backtrail/vmath.h"
 
 // After the parameters of a lambda that belongs inside its caller's loop.
 #define BACKTRAIL_LAMBDA __attribute__((always_inline))
+#define BACKTRAIL_EACH_ROW _Pragma("GCC unroll 4") for (int q = 0; q < Q; ++q)
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -16,12 +18,14 @@ namespace ops {
 // How to read and write one vector of a row: all its lanes, or the first n of them.
 template <class T> struct Whole {
   using V = Vec<T>;
+  static constexpr bool whole = true;
   BACKTRAIL_INLINE V load(const T* p) const { return V::load(p); }
   BACKTRAIL_INLINE void store(V x, T* p) const { x.store(p); }
   BACKTRAIL_INLINE V pad(V x, T) const { return x; }
 };
 template <class T> struct Part {
   using V = Vec<T>;
+  static constexpr bool whole = false;
   int64_t n;
   BACKTRAIL_INLINE V load(const T* p) const { return V::load(p, n); }
   BACKTRAIL_INLINE void store(V x, T* p) const { x.store(p, n); }
@@ -51,157 +55,165 @@ template <class T, class F> BACKTRAIL_INLINE void write(int64_t n, T* y, bool st
   if (i < n) Part<T>{n - i}.store(f(i, Part<T>{n - i}), y + i);
 }
 
-// N sums over a row. f(i, part, sums) adds the vector at i, with 0 in the lanes past the row.
-template <class T, int N, class F>
-BACKTRAIL_INLINE void sum_row(int64_t n, T (&total)[N], F f) {
+// N sums over a row, each by A accumulators: total[k] holds one lane's worth in each lane. f(i, part,
+// sums) adds the vector at i, with 0 in the lanes past the row. A hides the latency of additions.
+template <class T, int A, int N, class F>
+BACKTRAIL_INLINE void sum_row(int64_t n, Vec<T> (&total)[N], F f) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
-  V sums[4][N];
-  for (int k = 0; k < N; ++k) sums[0][k] = sums[1][k] = sums[2][k] = sums[3][k] = V(0);
+  V sums[A][N];
+  for (int a = 0; a < A; ++a)
+    for (int k = 0; k < N; ++k) sums[a][k] = V(0);
   int64_t i = 0;
-  for (; i + 4 * L <= n; i += 4 * L) {
-    f(i, Whole<T>{}, sums[0]);
-    f(i + L, Whole<T>{}, sums[1]);
-    f(i + 2 * L, Whole<T>{}, sums[2]);
-    f(i + 3 * L, Whole<T>{}, sums[3]);
-  }
-  if (i + L <= n) f(i, Whole<T>{}, sums[0]), i += L;
-  if (i + L <= n) f(i, Whole<T>{}, sums[1]), i += L;
-  if (i + L <= n) f(i, Whole<T>{}, sums[2]), i += L;
-  if (i < n) f(i, Part<T>{n - i}, sums[3]);
-  for (int k = 0; k < N; ++k)
-    total[k] = reduce_add((sums[0][k] + sums[1][k]) + (sums[2][k] + sums[3][k]));
+  for (; i + A * L <= n; i += A * L)
+    for (int a = 0; a < A; ++a) f(i + a * L, Whole<T>{}, sums[a]);
+  if (A > 1)
+    for (; i + L <= n; i += L) f(i, Whole<T>{}, sums[0]);
+  if (i < n) f(i, Part<T>{n - i}, sums[A - 1]);
+  for (int half = A / 2; half > 0; half /= 2)
+    for (int a = 0; a < half; ++a)
+      for (int k = 0; k < N; ++k) sums[a][k] += sums[a + half][k];
+  for (int k = 0; k < N; ++k) total[k] = sums[0][k];
 }
 
-// The largest element; -inf when there is none. NaN is passed over: exp(x - max) brings it back.
-template <class T> BACKTRAIL_INLINE T max_row(int64_t n, const T* x) {
+// The largest elements by lane; -inf where there is none. NaN is passed over: exp(x - max) brings
+// it back.
+template <class T> BACKTRAIL_INLINE Vec<T> max_row(int64_t n, const T* x) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
-  const T least = T(-__builtin_inf());
-  V m[4] = {V(least), V(least), V(least), V(least)};
+  const V least(-__builtin_inf());
+  V m[2] = {least, least};
   int64_t i = 0;
-  for (; i + 4 * L <= n; i += 4 * L) {
+  for (; i + 2 * L <= n; i += 2 * L) {
     m[0] = above(V::load(x + i), m[0]);
     m[1] = above(V::load(x + i + L), m[1]);
-    m[2] = above(V::load(x + i + 2 * L), m[2]);
-    m[3] = above(V::load(x + i + 3 * L), m[3]);
   }
   if (i + L <= n) m[0] = above(V::load(x + i), m[0]), i += L;
-  if (i + L <= n) m[1] = above(V::load(x + i), m[1]), i += L;
-  if (i + L <= n) m[2] = above(V::load(x + i), m[2]), i += L;
-  if (i < n) m[3] = above(Part<T>{n - i}.pad(V::load(x + i, n - i), least), m[3]);
-  return reduce(above(above(m[0], m[1]), above(m[2], m[3])),
-                [](auto a, auto b) { return a > b ? a : b; });
+  if (i < n) m[1] = above(Part<T>{n - i}.pad(V::load(x + i, n - i), T(-__builtin_inf())), m[1]);
+  return above(m[0], m[1]);
 }
 
-// The one lane of log(V(x)).
-template <class T> BACKTRAIL_INLINE T log_of(T x) {
-  T lanes[Vec<T>::lanes];
-  log(Vec<T>(x)).store(lanes);
-  return lanes[0];
+// The largest lane; no lane is NaN.
+template <class T> BACKTRAIL_INLINE T largest(Vec<T> x) {
+  return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
 }
+
+BACKTRAIL_INLINE float sqrt_of(float x) { return __builtin_sqrtf(x); }
+BACKTRAIL_INLINE double sqrt_of(double x) { return __builtin_sqrt(x); }
 
 // y = exp(x - max) / sum(exp(x - max)).
 struct Softmax {
-  template <class T> static void forward(int64_t n, const T* x, T* y, bool) {
+  template <int Q, class T> static void forward(int64_t n, const T* x, T* y, bool) {
     using V = Vec<T>;
-    const V max(max_row(n, x));
-    T sum[1];
-    sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      V e = exp(part.pad(part.load(x + i) - max, T(-__builtin_inf())));
-      part.store(e, y + i);
+    V max[Q], sum[Q][1], scale[Q], tail[Q];
+    BACKTRAIL_EACH_ROW max[q] = max_row(n, x + q * n), tail[q] = V(0);
+    BACKTRAIL_EACH_ROW max[q] = V(largest(max[q]));
+    BACKTRAIL_EACH_ROW sum_row<T, 2>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      V e = exp(part.pad(part.load(x + q * n + i) - max[q], T(-__builtin_inf())));
+      if (part.whole)
+        e.store(y + q * n + i);
+      else
+        tail[q] = e;  // a partial store would be slow to load back
       s[0] += e;
     });
-    const V scale(T(1) / sum[0]);
-    each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      part.store(part.load(y + i) * scale, y + i);
+    BACKTRAIL_EACH_ROW scale[q] = V(T(1) / reduce_add(sum[q][0]));
+    BACKTRAIL_EACH_ROW each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
+      V e = part.whole ? V::load(y + q * n + i) : tail[q];
+      part.store(e * scale[q], y + q * n + i);
     });
   }
   // dx = y * (g - sum(g * y)).
-  template <class T>
+  template <int Q, class T>
   static void backward(int64_t n, const T* g, const T* y, T* dx, bool stream) {
     using V = Vec<T>;
-    T sum[1];
-    sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      s[0] = fma(part.load(g + i), part.load(y + i), s[0]);
+    V sum[Q][1], dot[Q];
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      s[0] = fma(part.load(g + q * n + i), part.load(y + q * n + i), s[0]);
     });
-    const V dot(sum[0]);
-    write(n, dx, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      return part.load(y + i) * (part.load(g + i) - dot);
+    BACKTRAIL_EACH_ROW dot[q] = V(reduce_add(sum[q][0]));
+    BACKTRAIL_EACH_ROW write(n, dx + q * n, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
+      return part.load(y + q * n + i) * (part.load(g + q * n + i) - dot[q]);
     });
   }
 };
 
 // y = (x - max) - log(sum(exp(x - max))).
 struct LogSoftmax {
-  template <class T> static void forward(int64_t n, const T* x, T* y, bool stream) {
+  template <int Q, class T> static void forward(int64_t n, const T* x, T* y, bool stream) {
     using V = Vec<T>;
-    const V max(max_row(n, x));
-    T sum[1];
-    sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      s[0] += exp(part.pad(part.load(x + i) - max, T(-__builtin_inf())));
+    V max[Q], sum[Q][1], log_sum[Q];
+    BACKTRAIL_EACH_ROW max[q] = max_row(n, x + q * n);
+    BACKTRAIL_EACH_ROW max[q] = V(largest(max[q]));
+    BACKTRAIL_EACH_ROW sum_row<T, 2>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      s[0] += exp(part.pad(part.load(x + q * n + i) - max[q], T(-__builtin_inf())));
     });
-    const V log_sum = log(V(sum[0]));
-    write(n, y, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      return (part.load(x + i) - max) - log_sum;
+    BACKTRAIL_EACH_ROW log_sum[q] = log(V(reduce_add(sum[q][0])));
+    BACKTRAIL_EACH_ROW write(n, y + q * n, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
+      return (part.load(x + q * n + i) - max[q]) - log_sum[q];
     });
   }
   // dx = g - exp(y) * sum(g).
-  template <class T>
+  template <int Q, class T>
   static void backward(int64_t n, const T* g, const T* y, T* dx, bool stream) {
     using V = Vec<T>;
-    T sum[1];
-    sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      s[0] += part.load(g + i);
+    V sum[Q][1], total[Q];
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      s[0] += part.load(g + q * n + i);
     });
-    const V total(sum[0]);
-    write(n, dx, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      return part.load(g + i) - exp(part.load(y + i)) * total;
+    BACKTRAIL_EACH_ROW total[q] = V(reduce_add(sum[q][0]));
+    BACKTRAIL_EACH_ROW write(n, dx + q * n, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
+      return part.load(g + q * n + i) - exp(part.load(y + q * n + i)) * total[q];
     });
   }
 };
 
-// A row of `weight` or `bias`, or what stands for one that is absent.
-template <class T, class P> BACKTRAIL_INLINE Vec<T> load_or(P part, const T* p, int64_t i, T none) {
+// Vector i of `weight` or `bias`, or what stands for one that is absent.
+template <class T, class P>
+BACKTRAIL_INLINE Vec<T> load_or(P part, const T* p, int64_t i, double none) {
   return p ? part.load(p + i) : Vec<T>(none);
 }
 
 // y = x * rstd * weight with rstd = 1 / sqrt(mean(x^2) + eps). `weight` may be null.
 // https://arxiv.org/abs/1910.07467
 struct RmsNorm {
-  template <class T>
+  template <int Q, class T>
   static void forward(int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd) {
     using V = Vec<T>;
-    T square[1];
-    sum_row<T>(n, square, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      V v = part.load(x + i);
-      s[0] = fma(v, v, s[0]);
-    });
-    const T r = T(1) / T(__builtin_sqrt(square[0] / T(n) + eps));
-    *rstd = r;
+    V square[Q][1];
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, square[q],
+                                     [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+                                       V v = part.load(x + q * n + i);
+                                       s[0] = fma(v, v, s[0]);
+                                     });
+    BACKTRAIL_EACH_ROW rstd[q] = T(1) / sqrt_of(reduce_add(square[q][0]) / T(n) + eps);
+    const T* r = rstd;
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      V v = part.load(x + i) * V(r);
-      part.store(weight ? v * part.load(weight + i) : v, y + i);
+      const V w = load_or(part, weight, i, 1);
+      BACKTRAIL_EACH_ROW part.store(part.load(x + q * n + i) * V(r[q]) * w, y + q * n + i);
     });
   }
   // With xhat = x * rstd: dx = rstd * (g * weight - xhat * mean(g * weight * xhat)); adds g * xhat
   // to dweight unless that is null.
-  template <class T>
-  static void backward(int64_t n, const T* g, const T* x, const T* weight, T rstd, T* dx,
+  template <int Q, class T>
+  static void backward(int64_t n, const T* g, const T* x, const T* weight, const T* rstd, T* dx,
                        T* dweight) {
     using V = Vec<T>;
-    const V r(rstd);
-    T dot[1];
-    sum_row<T>(n, dot, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      V gw = part.load(g + i) * load_or(part, weight, i, T(1));
-      s[0] = fma(gw, part.load(x + i) * r, s[0]);
+    V dot[Q][1], r[Q], mean[Q];
+    BACKTRAIL_EACH_ROW r[q] = V(rstd[q]);
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, dot[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      V gw = part.load(g + q * n + i) * load_or(part, weight, i, 1);
+      s[0] = fma(gw, part.load(x + q * n + i) * r[q], s[0]);
     });
-    const V mean(dot[0] / T(n));
+    BACKTRAIL_EACH_ROW mean[q] = V(reduce_add(dot[q][0]) / T(n));
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      V grad = part.load(g + i), xhat = part.load(x + i) * r;
-      V gw = grad * load_or(part, weight, i, T(1));
-      part.store(fma(-xhat, mean, gw) * r, dx + i);
-      if (dweight) part.store(fma(grad, xhat, part.load(dweight + i)), dweight + i);
+      const V w = load_or(part, weight, i, 1);
+      V dw = load_or(part, static_cast<const T*>(dweight), i, 0);
+      BACKTRAIL_EACH_ROW {
+        V grad = part.load(g + q * n + i), xhat = part.load(x + q * n + i) * r[q];
+        part.store(fma(-xhat, mean[q], grad * w) * r[q], dx + q * n + i);
+        dw = fma(grad, xhat, dw);
+      }
+      if (dweight) part.store(dw, dweight + i);
     });
   }
 };
@@ -209,47 +221,56 @@ struct RmsNorm {
 // y = (x - mean) * rstd * weight + bias with rstd = 1 / sqrt(mean((x - mean)^2) + eps). `weight`
 // and `bias` may be null. https://arxiv.org/abs/1607.06450
 struct LayerNorm {
-  template <class T>
+  template <int Q, class T>
   static void forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y, T* mean,
                       T* rstd) {
     using V = Vec<T>;
-    T sum[1], square[1];
-    sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      s[0] += part.load(x + i);
+    V sum[Q][1], square[Q][1], center[Q], r[Q];
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      s[0] += part.load(x + q * n + i);
     });
-    *mean = sum[0] / T(n);
-    const V center(*mean);
-    sum_row<T>(n, square, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      V v = part.pad(part.load(x + i) - center, T(0));
-      s[0] = fma(v, v, s[0]);
-    });
-    const T r = T(1) / T(__builtin_sqrt(square[0] / T(n) + eps));
-    *rstd = r;
+    BACKTRAIL_EACH_ROW mean[q] = reduce_add(sum[q][0]) / T(n);
+    BACKTRAIL_EACH_ROW center[q] = V(mean[q]);
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, square[q],
+                                     [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+                                       V v = part.pad(part.load(x + q * n + i) - center[q], T(0));
+                                       s[0] = fma(v, v, s[0]);
+                                     });
+    BACKTRAIL_EACH_ROW rstd[q] = T(1) / sqrt_of(reduce_add(square[q][0]) / T(n) + eps);
+    BACKTRAIL_EACH_ROW r[q] = V(rstd[q]);
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      V xhat = (part.load(x + i) - center) * V(r);
-      part.store(fma(xhat, load_or(part, weight, i, T(1)), load_or(part, bias, i, T(0))), y + i);
+      const V w = load_or(part, weight, i, 1), b = load_or(part, bias, i, 0);
+      BACKTRAIL_EACH_ROW part.store(fma((part.load(x + q * n + i) - center[q]) * r[q], w, b),
+                                    y + q * n + i);
     });
   }
   // With xhat = (x - mean) * rstd, gw = g * weight: dx = rstd * (gw - mean(gw) - xhat * mean(gw *
   // xhat)); adds g * xhat to dweight and g to dbias unless those are null.
-  template <class T>
-  static void backward(int64_t n, const T* g, const T* x, const T* weight, T mean, T rstd, T* dx,
-                       T* dweight, T* dbias) {
+  template <int Q, class T>
+  static void backward(int64_t n, const T* g, const T* x, const T* weight, const T* mean,
+                       const T* rstd, T* dx, T* dweight, T* dbias) {
     using V = Vec<T>;
-    const V r(rstd), center(mean);
-    T sums[2];
-    sum_row<T>(n, sums, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      V gw = part.load(g + i) * load_or(part, weight, i, T(1));
+    V sums[Q][2], r[Q], center[Q], mean_gw[Q], mean_gwx[Q];
+    BACKTRAIL_EACH_ROW r[q] = V(rstd[q]), center[q] = V(mean[q]);
+    BACKTRAIL_EACH_ROW sum_row<T, 2>(n, sums[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      V gw = part.load(g + q * n + i) * load_or(part, weight, i, 1);
       s[0] += gw;
-      s[1] = fma(gw, (part.load(x + i) - center) * r, s[1]);
+      s[1] = fma(gw, (part.load(x + q * n + i) - center[q]) * r[q], s[1]);
     });
-    const V mean_gw(sums[0] / T(n)), mean_gwx(sums[1] / T(n));
+    BACKTRAIL_EACH_ROW mean_gw[q] = V(reduce_add(sums[q][0]) / T(n));
+    BACKTRAIL_EACH_ROW mean_gwx[q] = V(reduce_add(sums[q][1]) / T(n));
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      V grad = part.load(g + i), xhat = (part.load(x + i) - center) * r;
-      V gw = grad * load_or(part, weight, i, T(1));
-      part.store(fma(-xhat, mean_gwx, gw - mean_gw) * r, dx + i);
-      if (dweight) part.store(fma(grad, xhat, part.load(dweight + i)), dweight + i);
-      if (dbias) part.store(grad + part.load(dbias + i), dbias + i);
+      const V w = load_or(part, weight, i, 1);
+      V dw = load_or(part, static_cast<const T*>(dweight), i, 0);
+      V db = load_or(part, static_cast<const T*>(dbias), i, 0);
+      BACKTRAIL_EACH_ROW {
+        V grad = part.load(g + q * n + i), xhat = (part.load(x + q * n + i) - center[q]) * r[q];
+        part.store(fma(-xhat, mean_gwx[q], fma(grad, w, -mean_gw[q])) * r[q], dx + q * n + i);
+        dw = fma(grad, xhat, dw);
+        db += grad;
+      }
+      if (dweight) part.store(dw, dweight + i);
+      if (dbias) part.store(db, dbias + i);
     });
   }
 };
@@ -259,46 +280,49 @@ struct LayerNorm {
 struct CrossEntropy {
   static constexpr int64_t kBlock = 1024;  // elements that stay in L1 between max and exp
 
-  // max and log(sum(exp(x - max))), reading x once from memory.
-  template <class T> static void log_sum_exp(int64_t n, const T* x, T* max, T* log_sum) {
+  // max and sum(exp(x - max)) of Q rows, reading x once from memory.
+  template <int Q, class T> static void sum_exp(int64_t n, const T* x, T* max, T* sum) {
     using V = Vec<T>;
-    T m = T(-__builtin_inf()), total = 0;
+    const T least = T(-__builtin_inf());
+    BACKTRAIL_EACH_ROW max[q] = least, sum[q] = 0;
     for (int64_t at = 0; at < n; at += kBlock) {
       const int64_t size = n - at < kBlock ? n - at : kBlock;
-      const T block_max = max_row(size, x + at);
-      const T next = block_max > m ? block_max : m;
-      if (at > 0 && next > m) {
-        T lanes[V::lanes];
-        exp(V(m - next)).store(lanes);
-        total *= lanes[0];
+      V block_max[Q], block_sum[Q][1], shift[Q];
+      BACKTRAIL_EACH_ROW block_max[q] = max_row(size, x + q * n + at);
+      BACKTRAIL_EACH_ROW {
+        const T next = largest(block_max[q]);
+        if (next > max[q]) {
+          if (at > 0) {
+            T factor[V::lanes];
+            exp(V(max[q] - next)).store(factor);
+            sum[q] *= factor[0];
+          }
+          max[q] = next;
+        }
+        shift[q] = V(max[q] == least ? T(0) : max[q]);  // -inf - -inf would be NaN
       }
-      m = next;
-      const V shift(m == T(-__builtin_inf()) ? T(0) : m);  // -inf - -inf would be NaN
-      T sum[1];
-      sum_row<T>(size, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-        s[0] += exp(part.pad(part.load(x + at + i) - shift, T(-__builtin_inf())));
-      });
-      total += sum[0];
+      BACKTRAIL_EACH_ROW sum_row<T, 2>(
+          size, block_sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+            s[0] += exp(part.pad(part.load(x + q * n + at + i) - shift[q], least));
+          });
+      BACKTRAIL_EACH_ROW sum[q] += reduce_add(block_sum[q][0]);
     }
-    *max = m;
-    *log_sum = log_of(total);
   }
 
   template <class T>
-  static T forward(int64_t n, const T* x, int64_t label, const T* weight, T smoothing, T* max,
-                   T* log_sum) {
+  static T forward(int64_t n, const T* x, int64_t label, const T* weight, T smoothing, T max,
+                   T log_sum) {
     using V = Vec<T>;
-    log_sum_exp(n, x, max, log_sum);
-    T loss = (*max - x[label]) + *log_sum;
+    T loss = (max - x[label]) + log_sum;
     if (weight) loss *= weight[label];
     if (smoothing > T(0)) {
-      const V m(*max), l(*log_sum);
-      T sum[1];
-      sum_row<T>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      const V m(max), l(log_sum);
+      V sum[1];
+      sum_row<T, 4>(n, sum, [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
         V v = part.pad((m - part.load(x + i)) + l, T(0));
         s[0] += weight ? v * part.load(weight + i) : v;
       });
-      loss = loss * (T(1) - smoothing) + sum[0] * (smoothing / T(n));
+      loss = loss * (T(1) - smoothing) + reduce_add(sum[0]) * (smoothing / T(n));
     }
     return loss;
   }
@@ -317,7 +341,7 @@ struct CrossEntropy {
     };
     if (smoothing > T(0))
       write(n, dx, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-        return p(i, part) - even * load_or(part, weight, i, T(1));
+        return p(i, part) - even * load_or(part, weight, i, 1);
       });
     else
       write(n, dx, stream, p);

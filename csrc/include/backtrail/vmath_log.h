@@ -242,7 +242,9 @@ BACKTRAIL_INLINE Vec<double> acosh(Vec<double> x) {
 BACKTRAIL_INLINE Vec<double> atanh(Vec<double> x) {
   using V = Vec<double>;
   V y = abs(x);
-  V a = V(0.5) * math::log1p_sum((y + y) / (V(1) - y), V(0));
+  V d = V(1) - y, w = (y + y) / d, w_low(0);
+  if constexpr (native::kHasFma) w_low = (fma(-w, d, y + y) - w * ((V(1) - d) - y)) / d;
+  V a = V(0.5) * math::log1p_sum(w, w_low);
   a = select(y < V(1), a, select(y == V(1), V(math::kInf), V(-__builtin_nan(""))));
   a = select(isnan(x), x, a);
   return copysign(select(y < V(0x1p-28), y, a), x);
@@ -268,7 +270,8 @@ BACKTRAIL_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
   V half = V(0.5) * y;
   auto odd = integer & (round(half) != half), negative = copysign(V(1), x) < V(0);
   p = select(negative & odd, -p, p);
-  p = select((x < V(0)) & !isinf(x) & !integer, V(-__builtin_nan("")), p);
+  auto undefined = (x < V(0)) & !isinf(x) & !integer;
+  p = select(undefined | isnan(p), V(__builtin_nan("")), p);  // one NaN, whatever it came from
   return select((y == V(0)) | (x == V(1)) | ((a == V(1)) & isinf(y)), V(1), p);
 }
 

@@ -1,9 +1,10 @@
 // All that depends on the instruction set: one KernelTable for each, chosen once at load.
 // Raw pointers in, raw pointers out; n is a count of elements, strides are in elements.
 #pragma once
-#include "backtrail/op.h"
+#include "kernels/attention_table.h"
 #include "kernels/gemm_table.h"
 #include "kernels/numeric_table.h"
+#include "kernels/pointwise_table.h"
 #include "kernels/reduce_table.h"
 #include "kernels/rowwise_table.h"
 
@@ -11,12 +12,14 @@ namespace backtrail {
 
 struct KernelTable {
   const char* isa;                  // "v4", "v3", "v2" or "base"
-  const PointwiseTable* pointwise;  // in the order of ops/all.h
+  const PointwiseTables* pointwise[4];  // the families of ops/all.h, in its order
   const ReduceTable<float>* reduce_f32;
   const ReduceTable<double>* reduce_f64;
   const ReduceTable<int64_t>* reduce_i64;
   const RowwiseTable<float>* rowwise_f32;
   const RowwiseTable<double>* rowwise_f64;
+  const AttentionTable<float>* attention_f32;
+  const AttentionTable<double>* attention_f64;
   const GemmTable<float>* gemm_f32;
   const GemmTable<double>* gemm_f64;
   const NumericTable* numeric;  // conversions, random numbers, optimizer updates

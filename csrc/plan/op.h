@@ -45,7 +45,9 @@ struct Op {
   bool differentiable;
   void (*prepare)(Call&);        // check the inputs; allocate (or, for a view, alias) the outputs
   void (*execute)(const Call&);  // fill them, without the GIL when large; null for a view
+  bool strided = false;  // takes inputs of any strides; others get dense ones (and no bfloat16)
   const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
+  uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
 };
 
 // A table of ops, defined beside the functions it names.
@@ -55,12 +57,13 @@ struct OpTable {
 };
 extern const OpTable kReduceOps, kViewOps, kCopyOps, kMatmulOps;  // reduce, view, copy, matmul .cpp
 extern const OpTable kRowwiseOps, kAttentionOps;                  // rowwise, attention .cpp
-extern const OpTable kIndexOps, kSortOps, kRandomOps, kOptimizerOps;
+extern const OpTable kIndexOps, kSortOps, kRandomOps;
 
 // Helpers shared by the `prepare` functions; each message names the op.
 void require_floating(const Call& c, int input, const char* what);
 Array contiguous(const Array& a);           // itself when it is already
 Array convert(const Array& a, DType dtype);  // contiguous, with elements of that type
 void copy_into(const Array& from, const Array& to);  // same shape; converts; any strides
+Array sum_to(const Array& a, const Dims& shape);     // undo a broadcast: add up what was repeated
 
 }  // namespace backtrail

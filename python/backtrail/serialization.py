@@ -25,7 +25,7 @@ _DTYPES = {
     "I64": dtypes.int64,
     "I32": dtypes.int32,
     "U8": dtypes.uint8,
-    "BOOL": dtypes.bool,
+    "BOOL": dtypes.bool_,
 }
 _NAMES = {kind: name for name, kind in _DTYPES.items()}
 _FORMAT = "backtrail 1"

@@ -74,7 +74,8 @@ struct PointwiseRecord {
   Range range;
   double cost;
   PointwiseTable kernels;
-  Trace (*trace)(int input);  // the derivative of an input as primitive ops
+  // The derivative of an input as primitive ops, with attributes as inputs or at their defaults.
+  Trace (*trace)(int input, bool defaults);
 };
 
 inline namespace BACKTRAIL_TARGET {
@@ -151,14 +152,12 @@ BACKTRAIL_OPTIONAL(SampleRange, range, Range, Range{-3, 3})
 template <class Op, class = void>
 struct Attrs {
   static constexpr int count = 0;
-  static void copy(Attr*) {}
+  static constexpr Attr at(int) { return {nullptr, 0}; }
 };
 template <class Op>
 struct Attrs<Op, std::void_t<decltype(Op::attrs)>> {
   static constexpr int count = int(sizeof(Op::attrs) / sizeof(Attr));
-  static void copy(Attr* to) {
-    for (int i = 0; i < count; ++i) to[i] = Op::attrs[i];
-  }
+  static constexpr Attr at(int i) { return Op::attrs[i]; }
 };
 
 template <class V, class L>
@@ -302,7 +301,7 @@ struct Kernel {
 };
 
 template <class Op, int I>
-void fill_vjp(PointwiseTable& t) {
+constexpr void fill_vjp(PointwiseTable& t) {
   using S = meta::Shape<Op>;
   if constexpr (S::differentiable && I < S::inputs) {
     if constexpr (!(S::mask_inputs >> I & 1)) {
@@ -315,11 +314,14 @@ void fill_vjp(PointwiseTable& t) {
   }
 }
 
+// Constant-initialised: no code of an instruction set runs before that set has been chosen.
 template <class Op>
-PointwiseTable pointwise_table() {
+constexpr PointwiseTable pointwise_table() {
   PointwiseTable t{};
-  if constexpr (meta::Floats<Op>::value)
-    t.forward.f32 = Kernel<Op, float>::forward, t.forward.f64 = Kernel<Op, double>::forward;
+  if constexpr (meta::Floats<Op>::value) {
+    t.forward.f32 = Kernel<Op, float>::forward;
+    t.forward.f64 = Kernel<Op, double>::forward;
+  }
   if constexpr (meta::Integers<Op>::value) t.forward.i64 = Kernel<Op, int64_t>::forward;
   fill_vjp<Op, 0>(t);
   return t;
@@ -340,24 +342,30 @@ template <class, class T>
 using Same = T;
 
 // The program of the derivative of input I, recorded by running it on symbolic values: inputs are
-// (grad, what it reads, attributes). Not used in kernel sources.
+// (grad, what it reads, attributes); or without the attributes, at their defaults. Not used in
+// kernel sources.
 template <class Op, int I, class... In, class... K>
-Trace trace_vjp(List<In...>, List<K...>) {
+Trace trace_vjp(bool defaults, List<In...>, List<K...>) {
   Trace t;
-  std::tuple<In..., Same<K, Expr>...> args{symbol<In>(t)..., symbol<Same<K, Expr>>(t)...};
+  int k = 0;
+  [[maybe_unused]] auto attribute = [&] {
+    return defaults ? Expr(Attrs<Op>::at(k++).value) : symbol<Expr>(t);
+  };
+  std::tuple<In..., Same<K, Expr>...> args{symbol<In>(t)..., Same<K, Expr>(attribute())...};
   recording() = &t;
   t.result = std::apply([](const auto&... a) { return vjp<Op, I, false>(a...).arg; }, args);
+  recording() = nullptr;
   return t;
 }
 
 template <class Op, int I = 0>
-Trace trace(int input) {
+Trace trace(int input, bool defaults) {
   using S = Shape<Op>;
   if constexpr (S::differentiable && I < S::inputs) {
-    if (input != I) return trace<Op, I + 1>(input);
+    if (input != I) return trace<Op, I + 1>(input, defaults);
     using All = typename Forward<Op, Expr>::Args;
     if constexpr (!(S::mask_inputs >> I & 1))
-      return trace_vjp<Op, I>(VjpInputs<Op, false, Expr>{}, drop<S::inputs>(All{}));
+      return trace_vjp<Op, I>(defaults, VjpInputs<Op, false, Expr>{}, drop<S::inputs>(All{}));
   }
   return Trace{};
 }
@@ -380,7 +388,7 @@ PointwiseRecord pointwise_record() {
   r.differentiable = S::differentiable;
   r.written_backward = meta::HasBackward<Op>::value;
   r.reads = meta::vjp_reads<Op, false>();
-  meta::Attrs<Op>::copy(r.attrs);
+  for (int i = 0; i < S::attrs; ++i) r.attrs[i] = meta::Attrs<Op>::at(i);
   r.range = meta::SampleRange<Op>::value;
   r.cost = meta::Cost<Op>::value;
   r.trace = meta::trace<Op>;

@@ -1,0 +1,441 @@
+// The door of every operation: apply(op, inputs, attrs) computes, and records a node when a
+// gradient will be wanted. A plain C function: a call costs tens of nanoseconds, not hundreds.
+#include "bindings/objects.h"
+#include "core/parallel.h"
+#include "plan/loop.h"
+
+namespace backtrail {
+namespace {
+
+constexpr int kMaxList = 256;        // integers in all the lists of one call
+constexpr int64_t kReleaseAt = 16384;  // elements from which the GIL is released
+
+DType default_dtype = DType::f32;
+
+struct GilRelease {
+  PyThreadState* state;
+  explicit GilRelease(bool release) : state(release ? PyEval_SaveThread() : nullptr) {}
+  ~GilRelease() {
+    if (state) PyEval_RestoreThread(state);
+  }
+};
+
+[[noreturn]] void bad_input(const Op& op, int j, PyObject* o) {
+  fail(ErrorKind::type, "%s: input %d is %s; expected a Tensor or a number", op.name, j,
+       Py_TYPE(o)->tp_name);
+}
+
+// A Python number as an operand; its category (bool, integer, floating) and whether it was one.
+int number_of(const Op& op, int j, PyObject* o, Operand& out) {
+  if (PyFloat_Check(o)) {
+    out.number = PyFloat_AS_DOUBLE(o);
+    return 2;
+  }
+  if (PyLong_Check(o)) {
+    out.number = PyLong_AsDouble(o);
+    int overflow;
+    out.integer = PyLong_AsLongLongAndOverflow(o, &overflow);
+    if (PyErr_Occurred()) {
+      PyErr_Clear();
+      fail(ErrorKind::runtime, "%s: input %d is an integer too large for a float", op.name, j);
+    }
+    return PyBool_Check(o) ? 0 : 1;
+  }
+  // NumPy's scalars and the like: a number, but not a sequence.
+  if (PyNumber_Check(o) && !PySequence_Check(o) && o != Py_None) {
+    const bool whole = PyIndex_Check(o);
+    PyObject* f = PyNumber_Float(o);
+    if (!f) {
+      PyErr_Clear();
+      bad_input(op, j, o);
+    }
+    out.number = PyFloat_AS_DOUBLE(f);
+    out.integer = whole ? int64_t(out.number) : 0;
+    Py_DECREF(f);
+    return whole ? 1 : 2;
+  }
+  bad_input(op, j, o);
+}
+
+// PyTorch's type promotion: tensors with dimensions decide, then 0-dim tensors, then numbers; a
+// lower rank only counts when its category is higher.
+struct Promotion {
+  int best[3] = {-1, -1, -1};  // dtype by rank: with dimensions, 0-dim, number
+  void add(int rank, DType t) {
+    best[rank] = best[rank] < 0 ? int(t) : int(promote(DType(best[rank]), t));
+  }
+  DType result() const {
+    int r = -1;
+    for (int b : best)
+      if (b >= 0 && (r < 0 || category(DType(b)) > category(DType(r)))) r = b;
+    return DType(r);
+  }
+};
+
+DType number_dtype(int cat) {
+  return cat == 2 ? default_dtype : cat == 1 ? DType::i64 : DType::b8;
+}
+
+struct Arguments {
+  Operand operands[kMaxInputs];
+  Array arrays[kMaxInputs];  // converted inputs of ops that are not pointwise
+  AttrValue attrs[16];
+  int64_t lists[kMaxList];
+  int n_attrs = 0;
+};
+
+void parse_attrs(const Op& op, PyObject* attrs, Arguments& a) {
+  const Py_ssize_t n = attrs ? PyTuple_GET_SIZE(attrs) : 0;
+  if (n > 16) fail(ErrorKind::type, "%s: got %zd attributes", op.name, n);
+  int used = 0;
+  auto integer = [&](PyObject* o) {
+    int64_t v = PyLong_AsLongLong(o);
+    if (v == -1 && PyErr_Occurred()) {
+      PyErr_Clear();
+      PyObject* index = PyNumber_Index(o);
+      if (index) v = PyLong_AsLongLong(index);
+      Py_XDECREF(index);
+      if (PyErr_Occurred()) {
+        PyErr_Clear();
+        fail(ErrorKind::type, "%s: expected an integer of 64 bits; got %s", op.name,
+             Py_TYPE(o)->tp_name);
+      }
+    }
+    return v;
+  };
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = PyTuple_GET_ITEM(attrs, i);
+    AttrValue& v = a.attrs[i];
+    if (o == Py_None) continue;
+    if (PyFloat_Check(o)) {
+      v.type = AttrValue::real;
+      v.f = PyFloat_AS_DOUBLE(o);
+      v.i = v.f >= -9e18 && v.f <= 9e18 ? int64_t(v.f) : 0;
+    } else if (PyTuple_Check(o) || PyList_Check(o)) {
+      v.type = AttrValue::list;
+      v.items = a.lists + used;
+      v.i = PySequence_Fast_GET_SIZE(o);
+      if (used + v.i > kMaxList) fail(ErrorKind::type, "%s: too many numbers in a list", op.name);
+      for (int64_t k = 0; k < v.i; ++k) a.lists[used++] = integer(PySequence_Fast_GET_ITEM(o, k));
+    } else if (PyFloat_CheckExact(o) || (!PyIndex_Check(o) && PyNumber_Check(o))) {
+      v.type = AttrValue::real;
+      v.f = PyFloat_AsDouble(o);
+      v.i = int64_t(v.f);
+      if (PyErr_Occurred()) {
+        PyErr_Clear();
+        fail(ErrorKind::type, "%s: attribute %zd is %s", op.name, i, Py_TYPE(o)->tp_name);
+      }
+    } else {
+      v.type = AttrValue::integer;
+      v.i = integer(o);
+      v.f = double(v.i);
+    }
+  }
+  a.n_attrs = int(n);
+}
+
+struct Result {
+  Array out[kMaxOutputs];
+  int n_public = 1;
+};
+
+void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& result,
+               const Array* target) {
+  const PointwiseRecord& r = *op.pointwise;
+  const int n = int(PyTuple_GET_SIZE(inputs));
+  if (n != r.n_inputs)
+    fail(ErrorKind::type, "%s: got %d inputs; expected %d", op.name, n, r.n_inputs);
+  double attrs[kMaxAttrs];
+  for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;
+  if (attr_tuple && PyTuple_GET_SIZE(attr_tuple)) {
+    const Py_ssize_t given = PyTuple_GET_SIZE(attr_tuple);
+    if (given > r.n_attrs)
+      fail(ErrorKind::type, "%s: got %zd attributes; it has %d", op.name, given, r.n_attrs);
+    for (Py_ssize_t i = 0; i < given; ++i) {
+      PyObject* o = PyTuple_GET_ITEM(attr_tuple, i);
+      if (o == Py_None) continue;
+      attrs[i] = PyFloat_AsDouble(o);
+      if (attrs[i] == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        fail(ErrorKind::type, "%s: %s must be a number; got %s", op.name, r.attrs[i].name,
+             Py_TYPE(o)->tp_name);
+      }
+    }
+  }
+  Operand in[kMaxInputs];
+  Promotion types;
+  const Array* first = nullptr;
+  bool same_shape = true;
+  for (int j = 0; j < n; ++j) {
+    PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    const bool mask = r.mask_inputs >> j & 1;
+    if (is_tensor(o)) {
+      const Array& a = as_tensor(o)->array;
+      in[j].array = &a;
+      if (!first)
+        first = &a;
+      else if (a.shape != first->shape)
+        same_shape = false;
+      if (!mask) types.add(a.ndim() ? 0 : 1, a.dtype);
+    } else {
+      int cat = number_of(op, j, o, in[j]);
+      if (!mask) types.add(2, number_dtype(cat));
+    }
+  }
+  Dims shape = first ? first->shape : Dims();
+  if (!same_shape)
+    for (int j = 0; j < n; ++j)
+      if (in[j].array) shape = broadcast(op.name, shape, in[j].array->shape);
+  DType dtype = types.best[0] < 0 && types.best[1] < 0 && types.best[2] < 0 ? DType::b8 : types.result();
+  DType compute = compute_type(dtype);
+  const bool masks_only = types.best[0] < 0 && types.best[1] < 0 && types.best[2] < 0;
+  if (masks_only) {
+    compute = DType::f32;
+  } else if (compute == DType::i64 && !r.integers) {
+    dtype = compute = default_dtype;
+  } else if (compute != DType::i64 && !r.floats) {
+    fail(ErrorKind::type, "%s: not defined for %s; expected integers or bools", op.name,
+         dtype_name(dtype));
+  }
+  if (r.mask_output) dtype = DType::b8;
+  Array& out = result.out[0];
+  if (target) {
+    if (shape != target->shape && broadcast(op.name, shape, target->shape) != target->shape)
+      fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s", op.name,
+           to_string(shape).c_str(), to_string(target->shape).c_str());
+    if (category(dtype) > category(target->dtype))
+      fail(ErrorKind::runtime, "%s_: the result is %s and cannot be stored in place as %s", op.name,
+           dtype_name(dtype), dtype_name(target->dtype));
+    if (overlaps_itself(*target))
+      fail(ErrorKind::runtime,
+           "%s_: several indices of the target (shape %s) share one element; use clone() first",
+           op.name, to_string(target->shape).c_str());
+    out = *target;
+    for (int j = 0; j < n; ++j)
+      if (in[j].array && overlaps_shifted(*in[j].array, out)) {
+        // Kept in the result so that it lives through the run.
+        Array& copy = result.out[1 + j] = empty(in[j].array->shape, in[j].array->dtype);
+        copy_into(*in[j].array, copy);
+        in[j].array = &copy;
+      }
+  } else {
+    out = empty(shape, dtype);
+  }
+  GilRelease release(out.numel() >= kReleaseAt);
+  run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs, r.cost);
+}
+
+void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& result, Arguments& a) {
+  const int n = int(PyTuple_GET_SIZE(inputs));
+  if (op.n_inputs >= 0 && n != op.n_inputs)
+    fail(ErrorKind::type, "%s: got %d inputs; expected %d", op.name, n, op.n_inputs);
+  parse_attrs(op, attr_tuple, a);
+  // More than kMaxInputs (cat, stack): room of their own.
+  Array* arrays = n <= kMaxInputs ? a.arrays : new Array[size_t(n)];
+  struct Guard {
+    Array* p;
+    ~Guard() { delete[] p; }
+  } guard{n <= kMaxInputs ? nullptr : arrays};
+  int64_t elements = 0;
+  bool narrow = false;
+  for (int j = 0; j < n; ++j) {
+    PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    if (o == Py_None) continue;
+    if (!is_tensor(o)) fail(ErrorKind::type, "%s: input %d is %s; expected a Tensor", op.name, j, Py_TYPE(o)->tp_name);
+    const Array& x = as_tensor(o)->array;
+    elements += x.numel();
+    const bool widen = x.dtype == DType::bf16 && op.kind != Kind::view && op.kind != Kind::reduction && !op.strided;
+    const bool product = x.dtype == DType::bf16 && op.strided && op.kind == Kind::opaque && n == 2;
+    narrow |= widen || product;
+    arrays[j] = widen || product ? convert(x, DType::f32) : op.strided ? x : contiguous(x);
+  }
+  if (op.n_inputs > 0 && !arrays[0])
+    fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);
+  Call call{op.name, arrays, n, a.attrs, a.n_attrs, result.out, op.n_public ? op.n_outputs : kMaxOutputs};
+  op.prepare(call);
+  result.n_public = op.n_public ? op.n_public : call.n_out;
+  if (op.execute) {
+    for (int i = 0; i < call.n_out; ++i)
+      if (result.out[i]) elements += result.out[i].numel();
+    GilRelease release(elements >= kReleaseAt);
+    op.execute(call);
+  }
+  if (narrow)
+    for (int i = 0; i < result.n_public; ++i)
+      if (result.out[i].dtype == DType::f32) result.out[i] = convert(result.out[i], DType::bf16);
+}
+
+bool wants_grad(const Op& op, PyObject* inputs) {
+  if (!grad_mode || !op.differentiable) return false;
+  for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs); ++j) {
+    PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    if (is_tensor(o) && as_tensor(o)->needs_grad()) return true;
+  }
+  return false;
+}
+
+PyObject* empty_tuple() {
+  static PyObject* t = PyTuple_New(0);
+  return t;
+}
+
+bool check_call(const char* name, PyObject* const* args, Py_ssize_t n, Py_ssize_t least) {
+  if (n < least || Py_TYPE(args[0]) != OpType || !PyTuple_Check(args[1]) ||
+      (n > 2 && !PyTuple_Check(args[2]))) {
+    PyErr_Format(PyExc_TypeError, "%s: expected (Op, tuple of inputs, tuple of attributes)", name);
+    return false;
+  }
+  return true;
+}
+
+// apply(op, inputs, attrs=()) -> Tensor, or a tuple of them for an op with several outputs.
+PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!check_call("apply", args, n, 2)) return nullptr;
+  return guarded([&]() -> PyObject* {
+    OpObject* handle = as_op(args[0]);
+    const Op& op = *handle->op;
+    PyObject *inputs = args[1], *attrs = n > 2 ? args[2] : nullptr;
+    Result result;
+    if (op.pointwise) {
+      pointwise(op, inputs, attrs, result, nullptr);
+    } else {
+      Arguments a;
+      general(op, inputs, attrs, result, a);
+    }
+    PyObject* outputs[kMaxOutputs] = {};
+    bool ok = true;
+    for (int i = 0; i < result.n_public; ++i) {
+      outputs[i] = wrap(result.out[i]);
+      if (!outputs[i])
+        ok = false;
+      else
+        as_tensor(outputs[i])->view = op.kind == Kind::view;
+    }
+    if (ok && wants_grad(op, inputs)) {
+      NodeObject* node = record(handle, inputs, attrs ? attrs : empty_tuple(), outputs,
+                                result.n_public, result.out, nullptr);
+      ok = node != nullptr;
+      Py_XDECREF(reinterpret_cast<PyObject*>(node));
+    }
+    if (op.n_public == 1 && ok) return outputs[0];
+    PyObject* all = ok ? PyTuple_New(result.n_public) : nullptr;
+    for (int i = 0; i < result.n_public; ++i) {
+      if (all)
+        PyTuple_SET_ITEM(all, i, outputs[i]);
+      else
+        Py_XDECREF(outputs[i]);
+    }
+    return all;
+  });
+}
+
+// apply_(op, inputs, attrs, target): the same with the result written into `target`, which takes
+// the place of the output in the graph. Returns target.
+PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!check_call("apply_", args, n, 4) || !is_tensor(args[3])) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "apply_: the target must be a Tensor");
+    return nullptr;
+  }
+  return guarded([&]() -> PyObject* {
+    OpObject* handle = as_op(args[0]);
+    const Op& op = *handle->op;
+    PyObject *inputs = args[1], *target = args[3];
+    TensorObject* t = as_tensor(target);
+    const bool graph = wants_grad(op, inputs) || (grad_mode && t->needs_grad());
+    if (graph && t->requires_grad && !t->grad_fn)
+      fail(ErrorKind::runtime,
+           "%s_: a leaf tensor that requires grad cannot be changed in place; do it under no_grad()",
+           op.name);
+    if (graph && t->view)
+      fail(ErrorKind::runtime,
+           "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
+           "with base[...] = value, or work on x.clone()",
+           op.name);
+    uint32_t versions[kMaxInputs] = {};
+    for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs) && j < kMaxInputs; ++j)
+      if (is_tensor(PyTuple_GET_ITEM(inputs, j)))
+        versions[j] = as_tensor(PyTuple_GET_ITEM(inputs, j))->array.storage->version;
+    Result result;
+    if (op.pointwise) {
+      pointwise(op, inputs, args[2], result, &t->array);
+    } else {
+      Arguments a;
+      general(op, inputs, args[2], result, a);
+      if (result.out[0].shape != t->array.shape)
+        fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s",
+             op.name, to_string(result.out[0].shape).c_str(), to_string(t->array.shape).c_str());
+      copy_into(result.out[0], t->array);
+      result.out[0] = t->array;
+    }
+    Storage* s = t->array.storage.get();
+    ++s->version;
+    s->writer = op.name;
+    if (graph) {
+      PyObject* outputs[] = {target};
+      NodeObject* node = record(handle, inputs, args[2], outputs, 1, result.out, versions);
+      if (!node) return nullptr;
+      Py_DECREF(reinterpret_cast<PyObject*>(node));
+    }
+    return Py_NewRef(target);
+  });
+}
+
+PyObject* set_grad_enabled(PyObject*, PyObject* on) {
+  int value = PyObject_IsTrue(on);
+  if (value < 0) return nullptr;
+  bool before = grad_mode;
+  grad_mode = value;
+  return PyBool_FromLong(before);
+}
+
+PyObject* is_grad_enabled(PyObject*, PyObject*) { return PyBool_FromLong(grad_mode); }
+
+PyObject* set_default_dtype(PyObject*, PyObject* dtype) {
+  return guarded([&]() -> PyObject* {
+    DType t = dtype_of(dtype);
+    if (t != DType::f32 && t != DType::f64)
+      fail(ErrorKind::type, "set_default_dtype: got %s; expected float32 or float64", dtype_name(t));
+    default_dtype = t;
+    Py_RETURN_NONE;
+  });
+}
+PyObject* get_default_dtype(PyObject*, PyObject*) {
+  return Py_NewRef(dtype_objects[int(default_dtype)]);
+}
+
+// result_type(*tensors or numbers): the dtype that arithmetic between them has.
+PyObject* result_type(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&]() -> PyObject* {
+    Promotion types;
+    Op op{};
+    op.name = "result_type";
+    if (n == 0) fail(ErrorKind::type, "result_type: expected at least one tensor or number");
+    for (Py_ssize_t j = 0; j < n; ++j) {
+      Operand o;
+      if (is_tensor(args[j]))
+        types.add(as_tensor(args[j])->array.ndim() ? 0 : 1, as_tensor(args[j])->array.dtype);
+      else
+        types.add(2, number_dtype(number_of(op, int(j), args[j], o)));
+    }
+    return Py_NewRef(dtype_objects[int(types.result())]);
+  });
+}
+
+PyMethodDef functions[] = {
+    {"apply", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply)), METH_FASTCALL,
+     "apply(op, inputs, attrs=()): compute, and record a node when a gradient is needed."},
+    {"apply_", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply_in_place)), METH_FASTCALL,
+     "apply_(op, inputs, attrs, target): compute into target."},
+    {"set_grad_enabled", set_grad_enabled, METH_O, "Switch recording on this thread; returns what it was."},
+    {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether operations are recorded on this thread."},
+    {"set_default_dtype", set_default_dtype, METH_O, "Type of floating point tensors made from Python numbers."},
+    {"get_default_dtype", get_default_dtype, METH_NOARGS, "Type of floating point tensors made from Python numbers."},
+    {"result_type", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(result_type)), METH_FASTCALL,
+     "The dtype that arithmetic between these tensors and numbers has."},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+bool add_apply_functions(PyObject* module) { return PyModule_AddFunctions(module, functions) == 0; }
+
+}  // namespace backtrail

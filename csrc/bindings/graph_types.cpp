@@ -1,0 +1,372 @@
+// The types Op and Node: a handle to an op with its derivative rule, and a step of the graph with
+// the values kept for that rule.
+#include "bindings/objects.h"  // Python.h first
+
+#include <structmember.h>
+
+namespace backtrail {
+
+PyTypeObject *OpType = nullptr, *NodeType = nullptr;
+thread_local bool grad_mode = true;
+
+namespace {
+
+uint64_t next_sequence = 1;
+
+// ---- Op
+
+void op_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  Py_XDECREF(as_op(self)->name);
+  Py_XDECREF(as_op(self)->vjp);
+  Py_XDECREF(as_op(self)->dict);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyObject* op_repr(PyObject* self) { return PyUnicode_FromFormat("<op %U>", as_op(self)->name); }
+PyObject* op_doc(PyObject* self, void*) { return PyUnicode_FromString(as_op(self)->op->doc); }
+PyObject* op_kind(PyObject* self, void*) {
+  static const char* names[] = {"pointwise", "reduction", "rowwise", "view", "opaque"};
+  return PyUnicode_FromString(names[int(as_op(self)->op->kind)]);
+}
+PyObject* op_inputs(PyObject* self, void*) { return PyLong_FromLong(as_op(self)->op->n_inputs); }
+PyObject* op_outputs(PyObject* self, void*) { return PyLong_FromLong(as_op(self)->op->n_public); }
+PyObject* op_differentiable(PyObject* self, void*) {
+  return PyBool_FromLong(as_op(self)->op->differentiable);
+}
+
+PyGetSetDef op_getset[] = {
+    {"__doc__", op_doc, nullptr, nullptr, nullptr},
+    {"kind", op_kind, nullptr, "pointwise, reduction, rowwise, view or opaque.", nullptr},
+    {"n_inputs", op_inputs, nullptr, "Number of inputs; -1 for any.", nullptr},
+    {"n_outputs", op_outputs, nullptr, "Number of outputs; 0 where the call decides.", nullptr},
+    {"differentiable", op_differentiable, nullptr, "Whether it has a derivative.", nullptr},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMemberDef op_members[] = {
+    {"name", T_OBJECT, offsetof(OpObject, name), READONLY, nullptr},
+    {"vjp", T_OBJECT, offsetof(OpObject, vjp), 0, "Rule: (node, grads) -> gradients of the inputs."},
+    {"__dictoffset__", T_PYSSIZET, offsetof(OpObject, dict), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+PyType_Slot op_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
+                          {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
+                          {Py_tp_getset, op_getset},
+                          {Py_tp_members, op_members},
+                          {0, nullptr}};
+PyType_Spec op_spec = {"backtrail._core.Op", sizeof(OpObject), 0,
+                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, op_slots};
+
+// ---- Node
+
+int node_traverse(PyObject* self, visitproc visit, void* arg) {
+  NodeObject* n = as_node(self);
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(n->op);
+  Py_VISIT(n->edges);
+  Py_VISIT(n->attrs);
+  Py_VISIT(n->hooks);
+  Py_VISIT(n->dict);
+  for (int i = 0; i < n->n_saved; ++i) Py_VISIT(n->saved[i].object);
+  return 0;
+}
+
+void drop_saved(NodeObject* n) {
+  Saved* saved = n->saved;
+  int count = n->n_saved;
+  n->saved = nullptr;
+  n->n_saved = 0;
+  for (int i = 0; i < count; ++i) {
+    Py_XDECREF(saved[i].object);
+    saved[i].array.~Array();
+  }
+  PyMem_Free(saved);
+}
+
+int node_clear(PyObject* self) {
+  NodeObject* n = as_node(self);
+  Py_CLEAR(n->op);
+  Py_CLEAR(n->edges);
+  Py_CLEAR(n->attrs);
+  Py_CLEAR(n->hooks);
+  Py_CLEAR(n->dict);
+  drop_saved(n);
+  return 0;
+}
+
+void node_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  Py_TRASHCAN_BEGIN(self, node_dealloc)  // a chain of nodes of any length
+  NodeObject* n = as_node(self);
+  if (n->weakrefs) PyObject_ClearWeakRefs(self);
+  node_clear(self);
+  PyMem_Free(n->edge_outputs);
+  PyMem_Free(n->metas);
+  type->tp_free(self);
+  Py_DECREF(type);
+  Py_TRASHCAN_END
+}
+
+NodeObject* new_node(PyObject* op, PyObject* inputs, PyObject* attrs, int n_outputs) {
+  PyObject* self = NodeType->tp_alloc(NodeType, 0);
+  if (!self) return nullptr;
+  NodeObject* n = as_node(self);
+  n->op = Py_NewRef(op);
+  n->attrs = Py_NewRef(attrs);
+  n->sequence = next_sequence++;
+  n->n_inputs = int(PyTuple_GET_SIZE(inputs));
+  n->n_outputs = n_outputs;
+  n->edges = PyTuple_New(n->n_inputs);
+  n->edge_outputs = static_cast<int*>(PyMem_Calloc(size_t(n->n_inputs) + 1, sizeof(int)));
+  n->metas = static_cast<Meta*>(PyMem_Malloc(size_t(n->n_inputs + n_outputs + 1) * sizeof(Meta)));
+  if (!n->edges || !n->edge_outputs || !n->metas) {
+    Py_DECREF(self);
+    PyErr_NoMemory();
+    return nullptr;
+  }
+  for (int i = 0; i < n->n_inputs; ++i) {
+    PyObject *input = PyTuple_GET_ITEM(inputs, i), *edge = Py_None;
+    new (&n->metas[i]) Meta{};
+    if (is_tensor(input)) {
+      TensorObject* t = as_tensor(input);
+      n->metas[i] = {t->array.shape, t->array.dtype};
+      edge = t->grad_fn ? t->grad_fn : t->requires_grad ? input : Py_None;
+      n->edge_outputs[i] = t->output;
+    }
+    PyTuple_SET_ITEM(n->edges, i, Py_NewRef(edge));
+  }
+  return n;
+}
+
+void hang(NodeObject* n, PyObject* const* outputs) {
+  for (int i = 0; i < n->n_outputs; ++i) {
+    new (&n->metas[n->n_inputs + i]) Meta{};
+    if (!outputs[i] || !is_tensor(outputs[i])) continue;
+    TensorObject* t = as_tensor(outputs[i]);
+    n->metas[n->n_inputs + i] = {t->array.shape, t->array.dtype};
+    if (!is_floating(t->array.dtype)) continue;
+    Py_XSETREF(t->grad_fn, Py_NewRef(reinterpret_cast<PyObject*>(n)));
+    t->output = i;
+    t->requires_grad = false;
+  }
+}
+
+// A node of Python's own making: Node(op, inputs, outputs, attrs, saved).
+PyObject* node_new(PyTypeObject*, PyObject* args, PyObject*) {
+  PyObject *op, *inputs, *outputs, *attrs, *saved;
+  if (!PyArg_ParseTuple(args, "OO!O!O!O!:Node", &op, &PyTuple_Type, &inputs, &PyTuple_Type, &outputs,
+                        &PyTuple_Type, &attrs, &PyTuple_Type, &saved))
+    return nullptr;
+  NodeObject* n = new_node(op, inputs, attrs, int(PyTuple_GET_SIZE(outputs)));
+  if (!n) return nullptr;
+  const int count = int(PyTuple_GET_SIZE(saved));
+  n->saved = static_cast<Saved*>(PyMem_Calloc(size_t(count) + 1, sizeof(Saved)));
+  for (int i = 0; i < count; ++i) {
+    PyObject* item = PyTuple_GET_ITEM(saved, i);
+    Saved* s = new (&n->saved[n->n_saved++]) Saved{nullptr, Array(), nullptr, 0, -1};
+    for (int k = 0; k < n->n_outputs && s->output < 0; ++k)
+      if (item == PyTuple_GET_ITEM(outputs, k)) s->output = k;
+    if (s->output >= 0)
+      s->array = as_tensor(item)->array;
+    else
+      s->object = Py_NewRef(item);
+    if (is_tensor(item)) {
+      s->storage = as_tensor(item)->array.storage.get();
+      s->version = s->storage->version;
+    }
+  }
+  PyObject* list[64];
+  for (int i = 0; i < n->n_outputs && i < 64; ++i) list[i] = PyTuple_GET_ITEM(outputs, i);
+  hang(n, list);
+  return reinterpret_cast<PyObject*>(n);
+}
+
+const char* op_name(PyObject* op) {
+  if (Py_TYPE(op) == OpType) return as_op(op)->op->name;
+  PyObject* name = PyObject_GetAttrString(op, "name");
+  const char* text = name ? PyUnicode_AsUTF8(name) : nullptr;
+  Py_XDECREF(name);  // the op keeps it alive
+  if (!text) PyErr_Clear();
+  return text ? text : "a function";
+}
+
+// The values kept for the derivative, checked against changes in place.
+PyObject* node_saved(PyObject* self, void*) {
+  NodeObject* n = as_node(self);
+  if (n->released) {
+    PyErr_Format(PyExc_RuntimeError,
+                 "backward: the values that '%s' kept were freed by an earlier backward; pass "
+                 "retain_graph=True to that one to go through the graph again",
+                 op_name(n->op));
+    return nullptr;
+  }
+  PyObject* all = PyTuple_New(n->n_saved);
+  for (int i = 0; all && i < n->n_saved; ++i) {
+    const Saved& s = n->saved[i];
+    const Storage* now = s.object && is_tensor(s.object) ? as_tensor(s.object)->array.storage.get()
+                                                         : s.array.storage.get();
+    if (s.storage && (now != s.storage || now->version != s.version)) {
+      PyErr_Format(PyExc_RuntimeError,
+                   "backward: '%s' needs the value of its %s %d as it was in the forward pass, but "
+                   "it was changed in place by '%s' (version %u, expected %u); use the out-of-place "
+                   "form there, or x.clone() first",
+                   op_name(n->op), s.output < 0 ? "saved input" : "output",
+                   s.output < 0 ? i : s.output,
+                   now != s.storage ? "assignment to .data" : now->writer ? now->writer : "?",
+                   now->version, s.version);
+      Py_DECREF(all);
+      return nullptr;
+    }
+    PyObject* value;
+    if (s.output < 0) {
+      value = Py_NewRef(s.object);
+    } else {
+      value = wrap(s.array);
+      if (!value) {
+        Py_DECREF(all);
+        return nullptr;
+      }
+      if (is_floating(s.array.dtype) && s.output < n->n_outputs) {
+        as_tensor(value)->grad_fn = Py_NewRef(self);
+        as_tensor(value)->output = s.output;
+      }
+    }
+    PyTuple_SET_ITEM(all, i, value);
+  }
+  return all;
+}
+
+PyObject* node_release(PyObject* self, PyObject*) {
+  NodeObject* n = as_node(self);
+  if (n->n_saved) n->released = true;
+  drop_saved(n);
+  Py_RETURN_NONE;
+}
+
+// The (shape, dtype) of input i; of output i - n_inputs beyond them.
+PyObject* node_meta(PyObject* self, PyObject* arg) {
+  NodeObject* n = as_node(self);
+  long i = PyLong_AsLong(arg);
+  if (i < 0 || i >= n->n_inputs + n->n_outputs) {
+    PyErr_SetString(PyExc_IndexError, "meta: no such input or output");
+    return nullptr;
+  }
+  PyObject* shape = size_of(n->metas[i].shape);
+  if (!shape) return nullptr;
+  return Py_BuildValue("(NO)", shape, dtype_objects[int(n->metas[i].dtype)]);
+}
+
+PyObject* node_shape(PyObject* self, PyObject* arg) {
+  NodeObject* n = as_node(self);
+  long i = PyLong_AsLong(arg);
+  if (i < 0 || i >= n->n_inputs + n->n_outputs) {
+    PyErr_SetString(PyExc_IndexError, "shape: no such input or output");
+    return nullptr;
+  }
+  return size_of(n->metas[i].shape);
+}
+
+PyObject* node_edge_outputs(PyObject* self, void*) {
+  NodeObject* n = as_node(self);
+  PyObject* t = PyTuple_New(n->n_inputs);
+  for (int i = 0; t && i < n->n_inputs; ++i)
+    PyTuple_SET_ITEM(t, i, PyLong_FromLong(n->edge_outputs[i]));
+  return t;
+}
+
+PyObject* node_name(PyObject* self, PyObject*) { return PyUnicode_FromString(op_name(as_node(self)->op)); }
+PyObject* node_repr(PyObject* self) {
+  return PyUnicode_FromFormat("<%sBackward>", op_name(as_node(self)->op));
+}
+PyObject* node_next(PyObject* self, void*) {
+  NodeObject* n = as_node(self);
+  PyObject* t = PyTuple_New(n->n_inputs);
+  for (int i = 0; t && i < n->n_inputs; ++i)
+    PyTuple_SET_ITEM(t, i, Py_BuildValue("(Oi)", PyTuple_GET_ITEM(n->edges, i), n->edge_outputs[i]));
+  return t;
+}
+
+PyGetSetDef node_getset[] = {
+    {"saved", node_saved, nullptr, "Values kept for the derivative.", nullptr},
+    {"edge_outputs", node_edge_outputs, nullptr, "Which output of each edge feeds the input.", nullptr},
+    {"next_functions", node_next, nullptr, "(node, output) of every input.", nullptr},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMethodDef node_methods[] = {
+    {"release", node_release, METH_NOARGS, "Free the values kept for the derivative."},
+    {"meta", node_meta, METH_O, "Shape and dtype of an input, or of an output after them."},
+    {"shape", node_shape, METH_O, "Shape of an input, or of an output after them."},
+    {"name", node_name, METH_NOARGS, "Name of the op."},
+    {nullptr, nullptr, 0, nullptr}};
+PyMemberDef node_members[] = {
+    {"op", T_OBJECT, offsetof(NodeObject, op), READONLY, nullptr},
+    {"edges", T_OBJECT, offsetof(NodeObject, edges), READONLY, "Node, leaf Tensor or None of every input."},
+    {"attrs", T_OBJECT, offsetof(NodeObject, attrs), READONLY, nullptr},
+    {"hooks", T_OBJECT, offsetof(NodeObject, hooks), 0, "Functions that see the gradient of an output."},
+    {"sequence", T_ULONGLONG, offsetof(NodeObject, sequence), READONLY, nullptr},
+    {"n_inputs", T_INT, offsetof(NodeObject, n_inputs), READONLY, nullptr},
+    {"n_outputs", T_INT, offsetof(NodeObject, n_outputs), READONLY, nullptr},
+    {"__dictoffset__", T_PYSSIZET, offsetof(NodeObject, dict), READONLY, nullptr},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(NodeObject, weakrefs), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+PyType_Slot node_slots[] = {
+    {Py_tp_doc, const_cast<char*>("An operation of the graph, with what its derivative needs.")},
+    {Py_tp_new, reinterpret_cast<void*>(node_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(node_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(node_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(node_clear)},
+    {Py_tp_repr, reinterpret_cast<void*>(node_repr)},
+    {Py_tp_getset, node_getset},
+    {Py_tp_methods, node_methods},
+    {Py_tp_members, node_members},
+    {0, nullptr}};
+PyType_Spec node_spec = {"backtrail._core.Node", sizeof(NodeObject), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, node_slots};
+
+}  // namespace
+
+NodeObject* record(OpObject* handle, PyObject* inputs, PyObject* attrs, PyObject* const* outputs,
+                   int n_outputs, const Array* arrays, const uint32_t* versions) {
+  const Op& op = *handle->op;
+  NodeObject* n = new_node(reinterpret_cast<PyObject*>(handle), inputs, attrs, n_outputs);
+  if (!n) return nullptr;
+  const int count = __builtin_popcount(op.saves_inputs) + __builtin_popcount(op.saves_outputs);
+  if (count) {
+    n->saved = static_cast<Saved*>(PyMem_Malloc(size_t(count) * sizeof(Saved)));
+    for (int j = 0; j < n->n_inputs; ++j) {
+      if (!(op.saves_inputs >> j & 1)) continue;
+      PyObject* input = PyTuple_GET_ITEM(inputs, j);
+      Saved* s = new (&n->saved[n->n_saved++]) Saved{Py_NewRef(input), Array(), nullptr, 0, -1};
+      if (is_tensor(input)) {
+        s->storage = as_tensor(input)->array.storage.get();
+        s->version = versions ? versions[j] : s->storage->version;
+      }
+    }
+    for (int j = 0; j < op.n_outputs; ++j)
+      if (op.saves_outputs >> j & 1)
+        new (&n->saved[n->n_saved++]) Saved{nullptr, arrays[j], arrays[j].storage.get(),
+                                            arrays[j].storage->version, j};
+  }
+  hang(n, outputs);
+  return n;
+}
+
+PyObject* make_op(const Op* op) {
+  PyObject* self = OpType->tp_alloc(OpType, 0);
+  if (!self) return nullptr;
+  as_op(self)->op = op;
+  as_op(self)->name = PyUnicode_InternFromString(op->name);
+  as_op(self)->vjp = Py_NewRef(Py_None);
+  return self;
+}
+
+bool make_graph_types(PyObject* module) {
+  OpType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&op_spec));
+  NodeType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&node_spec));
+  return OpType && NodeType &&
+         PyModule_AddObjectRef(module, "Op", reinterpret_cast<PyObject*>(OpType)) == 0 &&
+         PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(NodeType)) == 0;
+}
+
+}  // namespace backtrail

@@ -1,0 +1,132 @@
+// The module backtrail._core.
+#include <dlfcn.h>
+
+#include "bindings/caster.h"
+#include "core/parallel.h"
+#include "kernels/table.h"
+#include "plan/registry.h"
+
+namespace py = pybind11;
+
+namespace backtrail {
+namespace {
+
+// Called from a long kernel, with or without the GIL: has Python a signal to act on?
+bool check_signals() {
+  PyGILState_STATE gil = PyGILState_Ensure();
+  const bool stop = PyErr_CheckSignals() != 0;
+  PyGILState_Release(gil);
+  return stop;
+}
+
+void set_types(py::object tensor, py::object size, py::tuple dtypes) {
+  if (!PyType_Check(tensor.ptr()) ||
+      !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(tensor.ptr()), TensorBaseType) ||
+      !PyType_Check(size.ptr()) || dtypes.size() != size_t(kDTypes))
+    fail(ErrorKind::type, "set_types: expected a subclass of TensorBase, one of tuple and %d dtypes", kDTypes);
+  TensorType = reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr());
+  SizeType = reinterpret_cast<PyTypeObject*>(size.inc_ref().ptr());
+  for (int i = 0; i < kDTypes; ++i) dtype_objects[i] = Py_NewRef(PyTuple_GET_ITEM(dtypes.ptr(), i));
+}
+
+// What tests and generated documents need to know of a pointwise op.
+py::object pointwise_info(py::handle handle) {
+  if (Py_TYPE(handle.ptr()) != OpType) fail(ErrorKind::type, "pointwise_info: expected an Op");
+  const PointwiseRecord* r = as_op(handle.ptr())->op->pointwise;
+  if (!r) return py::none();
+  py::dict d, attrs;
+  for (int i = 0; i < r->n_attrs; ++i) attrs[r->attrs[i].name] = r->attrs[i].value;
+  py::list masks;
+  for (int j = 0; j < r->n_inputs; ++j) masks.append(bool(r->mask_inputs >> j & 1));
+  d["attrs"] = attrs;
+  d["mask_inputs"] = masks;
+  d["mask_output"] = r->mask_output;
+  d["integers"] = r->integers;
+  d["floats"] = r->floats;
+  d["written_backward"] = r->written_backward;
+  d["reads_inputs"] = bool(uint32_t(r->reads) & 1);
+  d["reads_output"] = bool(uint32_t(r->reads) & 2);
+  d["range"] = py::make_tuple(r->range.low, r->range.high);
+  return d;
+}
+
+// Load a user's library and register its ops; returns their handles.
+py::list load_library(const std::string& path) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) fail(ErrorKind::runtime, "load_library: %s", dlerror());
+  using Export = const PointwiseRecord* (*)(int*, int*);
+  auto get = reinterpret_cast<Export>(dlsym(library, "backtrail_ops"));
+  if (!get)
+    fail(ErrorKind::runtime, "load_library: %s defines no op; write BACKTRAIL_OPS(MyOp) in it",
+         path.c_str());
+  int count = 0, version = 0;
+  const PointwiseRecord* records = get(&count, &version);
+  if (version != kAbiVersion)
+    fail(ErrorKind::runtime, "load_library: %s was built for version %d of the op interface; this is %d",
+         path.c_str(), version, kAbiVersion);
+  py::list handles;
+  for (int i = 0; i < count; ++i)
+    handles.append(py::reinterpret_steal<py::object>(make_op(register_pointwise(records[i]))));
+  return handles;
+}
+
+py::dict build_info() {
+  py::dict d;
+  d["isa"] = kernels().isa;
+  d["available"] = available_isas();
+  d["compiler"] = __VERSION__;
+  d["version"] = BACKTRAIL_VERSION;
+  d["openmp"] = _OPENMP;
+  return d;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The C++ core of backtrail: arrays, ops, kernels and the steps of the graph.";
+  py::register_local_exception_translator([](std::exception_ptr p) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const Error&) {
+      set_python_error();
+    }
+  });
+  kernels();  // an unsuitable CPU or BACKTRAIL_ISA is an ImportError, not a crash
+  if (!make_tensor_type(m.ptr()) || !make_graph_types(m.ptr()) || !add_apply_functions(m.ptr()) ||
+      !add_engine_functions(m.ptr()))
+    throw py::error_already_set();
+  set_interrupt_check(check_signals);
+
+  py::dict ops;
+  int count;
+  const Op* const* all = builtin_ops(count);
+  for (int i = 0; i < count; ++i)
+    ops[all[i]->name] = py::reinterpret_steal<py::object>(make_op(all[i]));
+  m.attr("ops") = ops;
+
+  m.def("set_types", &set_types, "Tell the core which Python classes its results have.");
+  m.def("pointwise_info", &pointwise_info);
+  m.def("load_library", &load_library);
+  m.def("build_info", &build_info);
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads);
+  m.def("shares_memory", [](const Array& a, const Array& b) { return a.storage.get() == b.storage.get(); });
+  m.def("overlaps_itself", &overlaps_itself);
+  m.def("bump_version", [](const Array& a, const char* writer) {
+    ++a.storage->version;
+    a.storage->writer = PyUnicode_AsUTF8(PyUnicode_InternFromString(writer));  // lives for ever
+  });
+  m.def("memory_stats", [] {
+    const PoolStats s = pool_stats();
+    py::dict d;
+    d["in_use"] = s.in_use, d["cached"] = s.cached, d["peak"] = s.peak;
+    return d;
+  });
+  m.def("reset_peak", &reset_peak);
+  m.def("empty_cache", &empty_cache);
+  bind_creation(m);
+  bind_exchange(m);
+  bind_optimizer(m);
+}
+
+}  // namespace backtrail

@@ -1,0 +1,111 @@
+// The Python objects of the core: TensorBase, Op and Node. They are C types, not pybind11 classes,
+// because every operation makes a tensor and a node and their cost is the eager overhead.
+#pragma once
+#include <Python.h>
+
+#include <new>
+
+#include "core/array.h"
+#include "core/error.h"
+#include "plan/op.h"
+
+namespace backtrail {
+
+// An array with its place in the graph. `Tensor` in Python is a subclass.
+struct TensorObject {
+  PyObject_HEAD
+  Array array;
+  PyObject* grad;     // Tensor or null
+  PyObject* grad_fn;  // Node that made it, or null
+  PyObject* hooks;    // list of functions of a leaf, or null
+  PyObject* dict;
+  PyObject* weakrefs;
+  int output;          // which output of grad_fn
+  bool requires_grad;  // asked for; a tensor with a grad_fn requires it as well
+  bool view;           // shares the elements of another tensor
+  bool needs_grad() const { return requires_grad || grad_fn; }
+};
+
+// A handle to an op, with its derivative rule.
+struct OpObject {
+  PyObject_HEAD
+  const Op* op;
+  PyObject* name;
+  PyObject* vjp;  // function (node, grads) -> gradients of the inputs
+  PyObject* dict;
+};
+
+// What one input or output looked like.
+struct Meta {
+  Dims shape;
+  DType dtype;
+};
+
+// A value kept for the derivative: an input object (a Tensor or a number), or an output.
+struct Saved {
+  PyObject* object;  // of an input
+  Array array;       // of an output, which must not keep its own node alive
+  const Storage* storage;
+  uint32_t version;
+  int output;  // -1 for an input
+};
+
+struct NodeObject {
+  PyObject_HEAD
+  PyObject* op;     // OpObject, or whatever has `name` and `vjp`
+  PyObject* edges;  // tuple: for each input a Node, a leaf Tensor or None
+  PyObject* attrs;  // tuple
+  PyObject* hooks;  // dict: output number -> list of functions, or null
+  PyObject* dict;
+  PyObject* weakrefs;
+  uint64_t sequence;   // grows with time: a node's inputs have smaller ones
+  int* edge_outputs;   // which output of each edge
+  Meta* metas;         // of the inputs, then the outputs
+  Saved* saved;
+  int n_inputs, n_outputs, n_saved;
+  bool released;
+};
+
+extern PyTypeObject *TensorBaseType, *OpType, *NodeType;
+extern PyTypeObject* TensorType;  // the Python class that results are instances of
+extern PyTypeObject* SizeType;
+extern PyObject* dtype_objects[kDTypes];
+
+bool make_tensor_type(PyObject* module);
+bool make_graph_types(PyObject* module);
+bool add_apply_functions(PyObject* module);
+bool add_engine_functions(PyObject* module);
+
+inline bool is_tensor(PyObject* o) { return PyObject_TypeCheck(o, TensorBaseType); }
+inline TensorObject* as_tensor(PyObject* o) { return reinterpret_cast<TensorObject*>(o); }
+inline NodeObject* as_node(PyObject* o) { return reinterpret_cast<NodeObject*>(o); }
+inline OpObject* as_op(PyObject* o) { return reinterpret_cast<OpObject*>(o); }
+
+// New references; null with a Python error set on failure.
+PyObject* wrap(const Array& array, PyTypeObject* type = nullptr);
+PyObject* size_of(const Dims& shape);
+PyObject* make_op(const Op* op);
+
+// The code of a Python dtype object; throws Error(type).
+DType dtype_of(PyObject* o);
+
+extern thread_local bool grad_mode;
+
+// Make the node of `outputs` (public ones) = op(inputs) and hang it on them. `arrays` are all the
+// outputs; `versions` those of the inputs before the op ran (null: as they are now).
+NodeObject* record(OpObject* op, PyObject* inputs, PyObject* attrs, PyObject* const* outputs,
+                   int n_outputs, const Array* arrays, const uint32_t* versions);
+
+// Run f, turning a C++ exception into a Python one. Returns what f does, or null.
+void set_python_error();
+template <class F>
+PyObject* guarded(F&& f) {
+  try {
+    return f();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+}  // namespace backtrail

@@ -1,0 +1,81 @@
+// Reads the CPU once and chooses the kernel table; BACKTRAIL_ISA overrides.
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+#include "kernels/table.h"
+
+namespace backtrail {
+
+#define BACKTRAIL_DECLARE(isa) \
+  namespace isa {              \
+  extern const KernelTable table; \
+  }
+#if defined(__x86_64__)
+BACKTRAIL_DECLARE(v2)
+BACKTRAIL_DECLARE(v3)
+BACKTRAIL_DECLARE(v4)
+#else
+BACKTRAIL_DECLARE(base)
+#endif
+#undef BACKTRAIL_DECLARE
+
+namespace {
+
+struct Candidate {
+  const KernelTable* table;
+  bool available;
+};
+
+// From the least to the most capable.
+const Candidate* candidates(int& count) {
+#if defined(__x86_64__)
+  static const Candidate all[] = {
+      {&v2::table, bool(__builtin_cpu_supports("x86-64-v2"))},
+      {&v3::table, bool(__builtin_cpu_supports("x86-64-v3"))},
+      {&v4::table, bool(__builtin_cpu_supports("x86-64-v4"))},
+  };
+#else
+  static const Candidate all[] = {{&base::table, true}};
+#endif
+  count = int(sizeof all / sizeof *all);
+  return all;
+}
+
+const KernelTable* choose() {
+  int count;
+  const Candidate* all = candidates(count);
+  const char* wanted = std::getenv("BACKTRAIL_ISA");
+  if (wanted && !*wanted) wanted = nullptr;
+  const KernelTable* best = nullptr;
+  for (int i = 0; i < count; ++i)
+    if (all[i].available && (!wanted || !std::strcmp(wanted, all[i].table->isa))) best = all[i].table;
+  if (!best && wanted)
+    fail(ErrorKind::runtime, "BACKTRAIL_ISA=%s: this CPU can run: %s", wanted, available_isas());
+  if (!best)
+    fail(ErrorKind::runtime, "backtrail needs a CPU with SSE4.2 and POPCNT (x86-64-v2); this one has not");
+  return best;
+}
+
+}  // namespace
+
+const char* available_isas() {
+  static char text[32];
+  if (!*text) {
+    int count;
+    const Candidate* all = candidates(count);
+    for (int i = 0; i < count; ++i)
+      if (all[i].available) {
+        if (*text) std::strcat(text, " ");
+        std::strcat(text, all[i].table->isa);
+      }
+  }
+  return text;
+}
+
+const KernelTable& kernels() {
+  static const KernelTable* table = choose();
+  return *table;
+}
+
+}  // namespace backtrail

@@ -1,0 +1,23 @@
+// The kernels of a list of pointwise ops, in its order.
+#pragma once
+#include "backtrail/op.h"
+
+namespace backtrail {
+
+struct PointwiseTables {
+  const PointwiseTable* tables;
+  int count;
+};
+
+inline namespace BACKTRAIL_TARGET {
+
+template <class L>
+struct TablesOf;
+template <class... Op>
+struct TablesOf<meta::List<Op...>> {
+  static constexpr PointwiseTable tables[] = {pointwise_table<Op>()...};
+  static constexpr PointwiseTables value = {tables, int(sizeof...(Op))};
+};
+
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

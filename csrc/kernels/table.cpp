@@ -1,0 +1,32 @@
+// The table of one instruction set.
+#include "kernels/table.h"
+
+namespace backtrail {
+inline namespace BACKTRAIL_TARGET {
+
+extern const PointwiseTables arithmetic_tables, elementary_tables, comparison_tables,
+    activation_tables;
+extern const ReduceTable<float> reduce_f32;
+extern const ReduceTable<double> reduce_f64;
+extern const ReduceTable<int64_t> reduce_i64;
+extern const RowwiseTable<float> rowwise_f32;
+extern const RowwiseTable<double> rowwise_f64;
+extern const AttentionTable<float> attention_f32;
+extern const AttentionTable<double> attention_f64;
+extern const GemmTable<float> gemm_f32;
+extern const GemmTable<double> gemm_f64;
+extern const NumericTable numeric;
+
+#define BACKTRAIL_NAME_(x) #x
+#define BACKTRAIL_NAME(x) BACKTRAIL_NAME_(x)
+
+extern const KernelTable table;
+const KernelTable table = {
+    BACKTRAIL_NAME(BACKTRAIL_TARGET),
+    {&arithmetic_tables, &elementary_tables, &comparison_tables, &activation_tables},
+    &reduce_f32, &reduce_f64, &reduce_i64, &rowwise_f32, &rowwise_f64,
+    &attention_f32, &attention_f64,
+    &gemm_f32, &gemm_f64, &numeric};
+
+}  // namespace BACKTRAIL_TARGET
+}  // namespace backtrail

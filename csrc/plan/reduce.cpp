@@ -1,0 +1,294 @@
+// Reductions over any dimensions: sum, mean, prod, amax, amin, and the largest or smallest with its
+// index. Long reductions are cut into fixed blocks whose partial results are reduced again, so the
+// order of additions depends on the shape alone.
+#include <algorithm>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "kernels/table.h"
+#include "plan/op.h"
+
+namespace backtrail {
+namespace {
+
+constexpr int64_t kRowBlock = 8192;    // elements of a row that one kernel call reduces
+constexpr int64_t kColumnBlock = 256;  // rows that one kernel call adds up
+constexpr double kNsPerElement = 0.15;
+
+template <class T>
+const ReduceTable<T>& table() {
+  if constexpr (std::is_same_v<T, float>)
+    return *kernels().reduce_f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return *kernels().reduce_f64;
+  else
+    return *kernels().reduce_i64;
+}
+
+// The input as [outer, n, inner] with n reduced. Where the reduced dimensions are not neighbours in
+// dense memory, the elements are first copied in the order `order` with the reduced ones last.
+struct Layout {
+  int64_t outer = 1, n = 1, inner = 1;
+  bool copy = false;
+  Dims order;
+};
+
+uint32_t reduced_bits(const Call& c, const AttrValue& dims, int ndim) {
+  if (!dims.given() || (dims.type == AttrValue::list && dims.i == 0)) return ~0u;
+  uint32_t bits = 0;
+  int64_t count = dims.type == AttrValue::list ? dims.i : 1;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t given = dims.type == AttrValue::list ? dims.items[i] : dims.i;
+    uint32_t bit = 1u << wrap_dim(c.name, given, ndim);
+    if (bits & bit)
+      fail(ErrorKind::runtime, "%s: dimension %lld is named twice", c.name, (long long)given);
+    bits |= bit;
+  }
+  return bits;
+}
+
+Layout layout(const Array& a, uint32_t bits, bool rows_only) {
+  Layout l;
+  // 0: before the reduced dimensions, 1: within, 2: after.
+  int place = 0;
+  bool adjacent = true;
+  for (int d = 0; d < a.ndim(); ++d) {
+    bool reduced = bits >> d & 1;
+    if (a.shape[d] == 1) continue;
+    if (reduced && place == 2) adjacent = false;
+    if (reduced) place = 1;
+    if (!reduced && place == 1) place = 2;
+    (reduced ? l.n : place == 2 ? l.inner : l.outer) *= a.shape[d];
+  }
+  l.copy = !adjacent || !a.contiguous() || a.dtype != compute_type(a.dtype) ||
+           (rows_only && l.inner > 1);
+  if (l.copy && (!adjacent || rows_only)) {
+    l.outer *= l.inner, l.inner = 1;
+    for (int d = 0; d < a.ndim(); ++d)
+      if (!(bits >> d & 1)) l.order.push(d);
+    for (int d = 0; d < a.ndim(); ++d)
+      if (bits >> d & 1) l.order.push(d);
+  } else {
+    for (int d = 0; d < a.ndim(); ++d) l.order.push(d);
+  }
+  return l;
+}
+
+Dims reduced_shape(const Array& a, uint32_t bits, bool keepdim) {
+  Dims shape;
+  for (int d = 0; d < a.ndim(); ++d) {
+    bool reduced = bits >> d & 1;
+    if (!reduced || keepdim) shape.push(reduced ? 1 : a.shape[d]);
+  }
+  return shape;
+}
+
+// The dense elements that the kernels read: the input itself, or its copy in `workspace`.
+template <class T>
+const T* dense(const Array& a, const Layout& l, const Array& workspace) {
+  if (!l.copy) return a.data<T>();
+  Array view = a, target = workspace;
+  for (int d = 0; d < a.ndim(); ++d) {
+    view.shape[d] = a.shape[int(l.order[d])];
+    view.strides[d] = a.strides[int(l.order[d])];
+  }
+  target.shape = view.shape;
+  target.strides = contiguous_strides(view.shape);
+  copy_into(view, target);
+  return workspace.data<T>();
+}
+
+Array workspace_for(const Array& a, const Layout& l) {
+  return empty(l.copy ? Dims{a.numel()} : Dims{0}, compute_type(a.dtype));
+}
+
+// Room for the partial results of every level, on this thread.
+template <class T>
+T* partials(int64_t count, int64_t n, int64_t block) {
+  int64_t total = 0;
+  for (int64_t blocks = n; blocks > block;) {
+    blocks = (blocks + block - 1) / block;
+    total += blocks * count;
+  }
+  return total ? static_cast<T*>(scratch(size_t(total) * sizeof(T), 0)) : nullptr;
+}
+
+template <class T>
+void reduce_rows(Reduction op, const T* x, int64_t outer, int64_t n, T* out, T* room) {
+  auto kernel = table<T>().rows[int(op)];
+  if (n <= kRowBlock) {
+    int64_t rows = std::max<int64_t>(1, kRowBlock / std::max<int64_t>(n, 1));
+    parallel_for((outer + rows - 1) / rows, double(outer) * (double(n) * kNsPerElement + 3),
+                 [&](int64_t t) {
+                   int64_t first = t * rows;
+                   kernel(x + first * n, std::min(rows, outer - first), n, out + first);
+                 });
+    return;
+  }
+  const int64_t blocks = (n + kRowBlock - 1) / kRowBlock;
+  parallel_for(outer * blocks, double(outer) * double(n) * kNsPerElement, [&](int64_t t) {
+    int64_t row = t / blocks, begin = t % blocks * kRowBlock;
+    kernel(x + row * n + begin, 1, std::min(kRowBlock, n - begin), room + t);
+  });
+  reduce_rows(op, room, outer, blocks, out, room + outer * blocks);
+}
+
+template <class T>
+void reduce_columns(Reduction op, const T* x, int64_t outer, int64_t n, int64_t inner, T* out,
+                    T* room) {
+  auto kernel = table<T>().columns[int(op)];
+  const int64_t blocks = std::max<int64_t>(1, (n + kColumnBlock - 1) / kColumnBlock);
+  const int64_t width = 1024, chunks = (inner + width - 1) / width;
+  T* target = blocks == 1 ? out : room;
+  parallel_for(outer * blocks * chunks, double(outer) * double(n) * double(inner) * kNsPerElement,
+               [&](int64_t t) {
+                 int64_t chunk = t % chunks * width, block = t / chunks % blocks;
+                 int64_t o = t / chunks / blocks, begin = block * kColumnBlock;
+                 kernel(x + (o * n + begin) * inner + chunk, std::min(kColumnBlock, n - begin),
+                        inner, std::min(width, inner - chunk),
+                        target + (o * blocks + block) * inner + chunk);
+               });
+  if (blocks > 1)
+    reduce_columns(op, room, outer, blocks, inner, out, room + outer * blocks * inner);
+}
+
+template <class T>
+void reduce_typed(const Call& c, Reduction op, bool mean) {
+  const Array &a = c.in[0], &out = c.out[0];
+  const Layout l = layout(a, reduced_bits(c, c.attrs[0], a.ndim()), false);
+  const int64_t count = out.numel();
+  if (count == 0) return;
+  const bool same = out.dtype == compute_type(a.dtype);
+  T* result = same ? out.data<T>() : static_cast<T*>(scratch(size_t(count) * sizeof(T), 1));
+  const T* x = dense<T>(a, l, c.out[1]);
+  if (l.inner == 1)
+    reduce_rows(op, x, l.outer, l.n, result, partials<T>(l.outer, l.n, kRowBlock));
+  else
+    reduce_columns(op, x, l.outer, l.n, l.inner, result,
+                   partials<T>(l.outer * l.inner, l.n, kColumnBlock));
+  if (mean)
+    for (int64_t i = 0; i < count; ++i) result[i] /= T(l.n);
+  if (!same) kernels().numeric->convert[int(compute_type(a.dtype))][int(out.dtype)](result, out.data(), count);
+}
+
+template <Reduction op, bool mean>
+void execute(const Call& c) {
+  switch (compute_type(c.in[0].dtype)) {
+    case DType::f32: return reduce_typed<float>(c, op, mean);
+    case DType::f64: return reduce_typed<double>(c, op, mean);
+    default: return reduce_typed<int64_t>(c, op, mean);
+  }
+}
+
+template <Reduction op, bool mean>
+void prepare(Call& c) {
+  const Array& a = c.in[0];
+  if (mean && !is_floating(a.dtype))
+    fail(ErrorKind::runtime, "%s: the input is %s; expected a floating point tensor", c.name,
+         dtype_name(a.dtype));
+  uint32_t bits = reduced_bits(c, c.attrs[0], a.ndim());
+  Layout l = layout(a, bits, false);
+  constexpr bool extreme = op == Reduction::max || op == Reduction::min;
+  if (extreme && l.n == 0)
+    fail(ErrorKind::index, "%s: cannot reduce shape %s over a dimension of size 0", c.name,
+         to_string(a.shape).c_str());
+  DType dtype = extreme || is_floating(a.dtype) ? a.dtype : DType::i64;
+  c.out[0] = empty(reduced_shape(a, bits, c.attrs[1].i), dtype);
+  c.out[1] = workspace_for(a, l);
+}
+
+// Values and indices of the extreme along one dimension, or the index alone.
+template <bool largest, bool index_only>
+void prepare_arg(Call& c) {
+  const Array& a = c.in[0];
+  uint32_t bits = reduced_bits(c, c.attrs[0], a.ndim());
+  Layout l = layout(a, bits, true);
+  if (l.n == 0)
+    fail(ErrorKind::index, "%s: cannot reduce shape %s over a dimension of size 0", c.name,
+         to_string(a.shape).c_str());
+  Dims shape = reduced_shape(a, bits, c.attrs[1].i);
+  int o = 0;
+  if (!index_only) c.out[o++] = empty(shape, a.dtype);
+  c.out[o++] = empty(shape, DType::i64);
+  c.out[o] = workspace_for(a, l);
+}
+
+template <class T, bool largest, bool index_only>
+void arg_typed(const Call& c) {
+  const Array& a = c.in[0];
+  const Layout l = layout(a, reduced_bits(c, c.attrs[0], a.ndim()), true);
+  if (l.outer == 0) return;
+  const T* x = dense<T>(a, l, c.out[index_only ? 1 : 2]);
+  int64_t* index = c.out[index_only ? 0 : 1].template data<int64_t>();
+  auto kernel = largest ? table<T>().argmax : table<T>().argmin;
+  const int64_t rows = std::max<int64_t>(1, kRowBlock / l.n);
+  parallel_for((l.outer + rows - 1) / rows, double(l.outer) * (double(l.n) * 0.3 + 5),
+               [&](int64_t t) {
+                 int64_t first = t * rows;
+                 kernel(x + first * l.n, std::min(rows, l.outer - first), l.n, index + first);
+               });
+  if (!index_only) {
+    const DType from = compute_type(a.dtype), to = a.dtype;
+    auto convert = kernels().numeric->convert[int(from)][int(to)];
+    char* values = c.out[0].data();
+    for (int64_t r = 0; r < l.outer; ++r)
+      convert(x + r * l.n + index[r], values + r * int64_t(item_size(to)), 1);
+  }
+}
+
+template <bool largest, bool index_only>
+void execute_arg(const Call& c) {
+  switch (compute_type(c.in[0].dtype)) {
+    case DType::f32: return arg_typed<float, largest, index_only>(c);
+    case DType::f64: return arg_typed<double, largest, index_only>(c);
+    default: return arg_typed<int64_t, largest, index_only>(c);
+  }
+}
+
+template <Reduction op, bool mean = false>
+constexpr Op reduction(const char* name, const char* doc, uint32_t in, uint32_t out) {
+  return {name, doc, Kind::reduction, 1, 2, 1, in, out, true, prepare<op, mean>, execute<op, mean>, true};
+}
+template <bool largest, bool index_only>
+constexpr Op extreme(const char* name, const char* doc) {
+  return {name, doc, Kind::reduction, 1, index_only ? 2 : 3, index_only ? 1 : 2, 0,
+          index_only ? 0u : 2u, !index_only, prepare_arg<largest, index_only>,
+          execute_arg<largest, index_only>, true};
+}
+
+const Op kOps[] = {
+    reduction<Reduction::sum>("sum", "Sum over dimensions.", 0, 0),
+    reduction<Reduction::sum, true>("mean", "Mean over dimensions.", 0, 0),
+    reduction<Reduction::prod>("prod", "Product over dimensions.", 1, 1),
+    reduction<Reduction::max>("amax", "Largest element over dimensions; equal ones share the slope.", 1, 1),
+    reduction<Reduction::min>("amin", "Smallest element over dimensions; equal ones share the slope.", 1, 1),
+    extreme<true, false>("max_dim", "Largest elements along a dimension and their indices."),
+    extreme<false, false>("min_dim", "Smallest elements along a dimension and their indices."),
+    extreme<true, true>("argmax", "Indices of the largest elements along a dimension."),
+    extreme<false, true>("argmin", "Indices of the smallest elements along a dimension."),
+};
+
+}  // namespace
+
+Array sum_to(const Array& a, const Dims& shape) {
+  if (a.shape == shape) return a;
+  int64_t dims[kMaxDims];
+  AttrValue attrs[2];
+  attrs[0].type = AttrValue::list, attrs[0].items = dims;
+  for (int d = 0; d < a.ndim(); ++d) {
+    int k = d - (a.ndim() - shape.n);
+    if (k < 0 || shape[k] != a.shape[d]) dims[attrs[0].i++] = d;
+  }
+  attrs[1].type = AttrValue::integer, attrs[1].i = 1;
+  Array out[2];
+  Call c{"sum", &a, 1, attrs, 2, out, 2};
+  prepare<Reduction::sum, false>(c);
+  execute<Reduction::sum, false>(c);
+  out[0].shape = shape;
+  out[0].strides = contiguous_strides(shape);
+  return out[0];
+}
+
+const OpTable kReduceOps = {kOps, int(sizeof kOps / sizeof *kOps)};
+
+}  // namespace backtrail

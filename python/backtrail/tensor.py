@@ -1,0 +1,540 @@
+"""The Tensor: an array with its gradient and its place in the graph, and Python's operators on it.
+
+`apply(op, inputs, attributes)` is the single door of every operation: it computes, and records a
+node when a gradient is needed. Functions over tensors live in the modules below `functional`; those
+decorated with `@method` are methods of Tensor as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, Union
+
+from . import dtypes
+from ._core import (
+    Op,
+    TensorBase,
+    apply,
+    apply_,
+    bump_version,
+    full,
+    get_default_dtype,
+    ops,
+    set_types,
+    to_dlpack,
+)
+from ._core import item as _item
+from ._core import tolist as _tolist
+from .dtypes import CPU, Size, device, dtype
+from .graph import backward as _backward
+
+__all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
+
+Number = Union[int, float, bool]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ADD, _SUB, _MUL, _DIV, _NEG = (ops[n] for n in ("add", "sub", "mul", "div", "neg"))
+_POW, _SQUARE, _SQRT, _RECIPROCAL = (ops[n] for n in ("pow", "square", "sqrt", "reciprocal"))
+_FLOOR_DIVIDE, _REMAINDER, _MATMUL = (ops[n] for n in ("floor_divide", "remainder", "matmul"))
+_EQ, _NE, _LT, _LE, _GT, _GE = (ops[n] for n in ("eq", "ne", "lt", "le", "gt", "ge"))
+_ALIAS, _CLONE, _CAST, _ABS = (ops[n] for n in ("alias", "clone", "cast", "abs"))
+_AND, _OR, _XOR, _NOT = (
+    ops[n] for n in ("bitwise_and", "bitwise_or", "bitwise_xor", "logical_not")
+)
+_TRANSPOSE, _VIEW, _SELECT = (ops[n] for n in ("transpose", "view", "select"))
+
+
+class Tensor(TensorBase):
+    """A multi-dimensional array that remembers the operations that made it.
+
+    `Tensor(data)` makes a tensor of the default dtype from nested sequences; `Tensor(2, 3)` an
+    uninitialised one of that shape. `backtrail.tensor(data)` infers the dtype and is what most
+    programs want.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any) -> Tensor:
+        from .creation import empty, tensor
+
+        kind = get_default_dtype()
+        if len(args) == 1 and isinstance(args[0], TensorBase):
+            made = args[0]
+        elif len(args) == 1 and not isinstance(args[0], (int, Size)):
+            made = tensor(args[0], dtype=kind)
+        else:
+            shape = args[0] if len(args) == 1 and isinstance(args[0], Size) else args
+            made = empty(*shape, dtype=kind) if shape else empty(0, dtype=kind)
+        return TensorBase.__new__(cls, made)
+
+    @classmethod
+    def _make_subclass(cls, kind: type, data: Tensor, requires_grad: bool = False) -> Any:
+        """Return a `kind` (a subclass of Tensor) on the elements of `data`, outside the graph."""
+        made: Any = TensorBase.__new__(kind, data)
+        made.requires_grad = requires_grad
+        return made
+
+    # ---- arithmetic
+
+    def __add__(self, other: Any) -> Tensor:
+        return apply(_ADD, (self, other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(_ADD, (other, self))
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(_SUB, (self, other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(_SUB, (other, self))
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(_MUL, (self, other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(_MUL, (other, self))
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(_DIV, (self, other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(_DIV, (other, self))
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return apply(_FLOOR_DIVIDE, (self, other))
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return apply(_FLOOR_DIVIDE, (other, self))
+
+    def __mod__(self, other: Any) -> Tensor:
+        return apply(_REMAINDER, (self, other))
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return apply(_REMAINDER, (other, self))
+
+    def __pow__(self, other: Any) -> Tensor:
+        if type(other) is int or type(other) is float:
+            if other == 2:
+                return apply(_SQUARE, (self,))
+            if self.dtype.is_floating_point:
+                if other == 0.5:
+                    return apply(_SQRT, (self,))
+                if other == -1:
+                    return apply(_RECIPROCAL, (self,))
+                if other == 1:
+                    return apply(_CLONE, (self,))
+        return _power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _power(other, self)
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        return apply(_MATMUL, (self, other))
+
+    def __neg__(self) -> Tensor:
+        return apply(_NEG, (self,))
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return apply(_ABS, (self,))
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return apply_(_ADD, (self, other), (), self)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return apply_(_SUB, (self, other), (), self)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return apply_(_MUL, (self, other), (), self)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return apply_(_DIV, (self, other), (), self)
+
+    # ---- comparison and logic
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return apply(_EQ, (self, other))
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return apply(_NE, (self, other))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return apply(_LT, (self, other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return apply(_LE, (self, other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return apply(_GT, (self, other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return apply(_GE, (self, other))
+
+    __hash__ = object.__hash__
+
+    def __and__(self, other: Any) -> Tensor:
+        return apply(_AND, (self, other))
+
+    def __or__(self, other: Any) -> Tensor:
+        return apply(_OR, (self, other))
+
+    def __xor__(self, other: Any) -> Tensor:
+        return apply(_XOR, (self, other))
+
+    def __invert__(self) -> Tensor:
+        if self.dtype is dtypes.bool_:
+            return apply(_NOT, (self,))
+        if self.dtype.is_floating_point:
+            raise TypeError(f"~: not defined for {self.dtype}; expected integers or bools")
+        return apply(_XOR, (self, -1 if self.dtype.is_signed else 255))
+
+    # ---- as a Python value
+
+    def item(self) -> Any:
+        """Return the one element as a Python number."""
+        return _item(self)
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers."""
+        return _tolist(self)
+
+    def __bool__(self) -> bool:
+        if self._numel != 1:
+            raise RuntimeError(
+                f"bool: a tensor of shape {tuple(self.shape)} has no single truth value; use "
+                f".any() or .all()"
+            )
+        return bool(_item(self))
+
+    def __float__(self) -> float:
+        return float(_item(self))
+
+    def __int__(self) -> int:
+        return int(_item(self))
+
+    def __index__(self) -> int:
+        if self.dtype.is_floating_point or self._numel != 1:
+            raise TypeError("only integer tensors of one element can be an index")
+        return int(_item(self))
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len: a 0-dim tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        if self.ndim == 0:
+            raise TypeError("iter: a 0-dim tensor cannot be iterated over")
+        return iter([apply(_SELECT, (self,), (0, i)) for i in range(self.shape[0])])
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(apply(_EQ, (self, value)).any())
+
+    def __repr__(self) -> str:
+        from .formatting import tensor_repr
+
+        return tensor_repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(_item(self), spec) if self.ndim == 0 else object.__format__(self, spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .serialization import rebuild
+
+        return rebuild, (type(self), *_state(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self.grad_fn is not None:
+            raise RuntimeError(
+                "deepcopy: only tensors that no recorded operation made can be copied deeply; use "
+                "x.detach()"
+            )
+        copy = Tensor._make_subclass(type(self), apply(_CLONE, (self.detach(),)))
+        copy.requires_grad = self.requires_grad
+        if self.grad is not None:
+            copy.grad = apply(_CLONE, (self.grad,))
+        memo[id(self)] = copy
+        return copy
+
+    # ---- NumPy and DLPack
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Return a NumPy array on the same memory; changes show on both sides.
+
+        Raises RuntimeError when the tensor requires grad (`force=True` detaches it), TypeError for
+        bfloat16.
+        """
+        import numpy as np
+
+        return np.asarray(memoryview(self.detach() if force else self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy as np
+
+        array = np.asarray(memoryview(self))
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    __array_priority__ = 1000  # NumPy's operators give way to ours
+
+    def __dlpack__(self, **_: Any) -> Any:
+        if self.requires_grad:
+            raise RuntimeError(
+                "dlpack: a tensor that requires grad cannot be shared: use x.detach()"
+            )
+        return to_dlpack(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+    # ---- the graph
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Add the gradient of this tensor, for every leaf that led to it, to the leaf's `grad`.
+
+        `gradient` has this tensor's shape and may be left out for a scalar. `retain_graph` keeps
+        what the derivatives need for another pass; `create_graph` records the pass itself, so that
+        gradients can be differentiated. Raises RuntimeError when nothing was recorded.
+        """
+        keep = create_graph if retain_graph is None else retain_graph
+        _backward((self,), (gradient,), keep, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """Return a tensor on the same elements, outside the graph."""
+        return TensorBase.__new__(Tensor, self)
+
+    @property
+    def data(self) -> Tensor:
+        return TensorBase.__new__(Tensor, self)
+
+    @data.setter
+    def data(self, other: Tensor) -> None:
+        self._assign(other)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients of this leaf (or no longer), in place."""
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook(grad)` when the gradient of this tensor is complete; it may return another."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: the tensor does not require grad")
+        if self.grad_fn is None:
+            if self._hooks is None:
+                self._hooks = []
+            hooks = self._hooks
+        else:
+            if self.grad_fn.hooks is None:
+                self.grad_fn.hooks = {}
+            hooks = self.grad_fn.hooks.setdefault(self._output, [])
+        hooks.append(hook)
+        return RemovableHandle(hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this tensor, which is not a leaf, in its `grad`."""
+        if self.grad_fn is not None:
+            self.register_hook(self._keep_grad)
+
+    def _keep_grad(self, grad: Tensor) -> None:
+        self.grad = grad if self.grad is None else self.grad + grad
+
+    def _ones_like(self) -> Tensor:
+        if self.ndim == 0 and self.dtype is dtypes.float32:
+            return apply(_ALIAS, (_ONE,))
+        return full(self.shape, 1, self.dtype)
+
+    # ---- what it is
+
+    @property
+    def device(self) -> device:
+        return CPU
+
+    @property
+    def T(self) -> Tensor:
+        """The dimensions in reverse order."""
+        if self.ndim == 2:
+            return apply(_TRANSPOSE, (self,), (0, 1))
+        return apply(ops["permute"], (self,), (tuple(range(self.ndim))[::-1],))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two dimensions exchanged."""
+        return apply(_TRANSPOSE, (self,), (-2, -1))
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._numel * self.dtype.itemsize
+
+    @property
+    def real(self) -> Tensor:
+        return self
+
+    is_cuda = False
+    is_xpu = False
+    is_mps = False
+    is_sparse = False
+    is_quantized = False
+    layout = dtypes.strided
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return self._numel
+
+    nelement = numel
+
+    def dim(self) -> int:
+        """Return the number of dimensions."""
+        return self.ndim
+
+    ndimension = dim
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Return the step of every dimension in elements, or of one."""
+        return self._strides if dim is None else self._strides[dim]
+
+    def storage_offset(self) -> int:
+        """Return where in the storage the first element lies."""
+        return self._offset
+
+    def data_ptr(self) -> int:
+        """Return the address of the first element."""
+        return self._data_ptr
+
+    def element_size(self) -> int:
+        """Return the bytes of one element."""
+        return self.dtype.itemsize
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Return whether the elements are dense and in order."""
+        return self._contiguous
+
+    def is_floating_point(self) -> bool:
+        """Return whether the dtype is a floating point type."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        """Return False: there are no complex tensors."""
+        return False
+
+    # ---- other dtypes, same device
+
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the tensor with another dtype; a device must be the CPU. `copy=True` copies."""
+        copy = kwargs.pop("copy", False)
+        kwargs.pop("non_blocking", None)
+        kwargs.pop("memory_format", None)
+        target: dtype | None = kwargs.pop("dtype", None)
+        for arg in (*args, *kwargs.values()):
+            if isinstance(arg, dtype):
+                target = arg
+            elif isinstance(arg, TensorBase):
+                target = arg.dtype
+            elif arg is not None and not isinstance(arg, bool):
+                device(arg)
+        if target is None or target is self.dtype:
+            return apply(_CLONE, (self,)) if copy else self
+        return apply(_CAST, (self,), (target.code,))
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """Return the tensor with the dtype of `other`."""
+        return self.to(other.dtype)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def cuda(self, *_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("cuda: backtrail computes on the CPU only")
+
+    def pin_memory(self) -> Tensor:
+        return self
+
+    def share_memory_(self) -> Tensor:
+        return self
+
+
+class RemovableHandle:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        """Take the hook away; once is enough."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def _power(base: Any, exponent: Any) -> Tensor:
+    return apply(_POW, (base, exponent))
+
+
+def _state(t: Tensor) -> tuple[Any, ...]:
+    from ._core import to_bytes
+
+    return to_bytes(t.detach()), t.dtype.name, tuple(t.shape), t.requires_grad
+
+
+def is_tensor(obj: object) -> bool:
+    """Return whether `obj` is a Tensor."""
+    return isinstance(obj, TensorBase)
+
+
+def method(function: F) -> F:
+    """Make a function whose first argument is a tensor a method of Tensor as well."""
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def changed_in_place(t: Tensor, by: str) -> None:
+    """Note that the elements of `t` were changed by `by`, which backward must know."""
+    bump_version(t, by)
+
+
+def _conversion(name: str, target: dtype) -> None:
+    def convert(self: Tensor) -> Tensor:
+        return self.to(target)
+
+    convert.__name__ = name
+    convert.__doc__ = f"Return the tensor as {target.name}."
+    setattr(Tensor, name, convert)
+
+
+# Set from outside: inside the class these names would hide Python's own float, int and bool.
+for _name, _target in {
+    "float": dtypes.float32,
+    "double": dtypes.float64,
+    "bfloat16": dtypes.bfloat16,
+    "long": dtypes.int64,
+    "int": dtypes.int32,
+    "byte": dtypes.uint8,
+    "bool": dtypes.bool_,
+}.items():
+    _conversion(_name, _target)
+
+set_types(Tensor, Size, dtypes.ALL)
+_ONE = full((), 1.0, dtypes.float32)

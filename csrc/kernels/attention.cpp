@@ -1,9 +1,8 @@
 // Attention kernels of one instruction set.
 //
-// The scores are never stored whole: a block of queries at a time meets all the keys it sees. Under
-// a causal mask a block is cut into strips of the height of a matrix tile, and what no query of a
-// strip sees is not calculated. Every product is a chain of fused multiply-adds in the order of
-// queries or keys, so that blocks and strips do not change a bit.
+// The scores are never stored whole: a block of queries, one in each lane, meets all the keys that it
+// sees. Every product is a chain of fused multiply-adds in the order of queries or keys, so that the
+// cut does not change a bit.
 #include "kernels/attention_table.h"
 
 #include "kernels/gemm_table.h"
@@ -17,9 +16,6 @@ extern const GemmTable<double> gemm_f64;
 
 namespace {
 
-constexpr int64_t kBlockElements = 64 << 10;  // of scores: they stay in L2
-constexpr int64_t kMostStrips = 4;            // in a block of queries
-
 template <class T> const GemmTable<T>& gemm();
 template <> const GemmTable<float>& gemm<float>() { return gemm_f32; }
 template <> const GemmTable<double>& gemm<double>() { return gemm_f64; }
@@ -31,160 +27,193 @@ int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 template <class T>
 struct Layout {
   static constexpr int64_t lanes = Vec<T>::lanes;
-  int64_t strip, block;  // queries
-  int64_t row;           // stride of scores; an odd number of cache lines, to use all cache sets
-  int64_t kt, vt, q, scores, dscores, max, sum;  // offsets
-  int64_t total;
+  int64_t block;                           // queries, and the stride of everything below
+  int64_t columns, scores, dscores, mask;  // offsets
+  int64_t total = 0;
 
   Layout(const AttentionHead<T>& h, bool backward) {
-    const int64_t tile = gemm<T>().mr;
-    row = round_up(h.keys, 2 * lanes) + lanes;
-    int64_t strips = kBlockElements / (row * tile);
-    strips = strips < 1 ? 1 : least(strips, kMostStrips);
-    strips = least(strips, (h.queries + tile - 1) / tile);
-    block = least(strips * tile, h.queries);
-    strip = strips ? (block + strips - 1) / strips : 1;
-    const int64_t panels = round_up(h.keys, lanes), rows = round_up(block, lanes);
-    total = 0;
-    kt = take(panels * h.width);
-    vt = take(backward ? panels * h.value_width : 0);
-    q = take(rows * h.width);
-    scores = take(rows * row);
-    dscores = take(backward ? rows * row : 0);
-    max = take(rows);
-    sum = take(rows);
+    block = h.queries <= lanes ? lanes : 2 * lanes;
+    columns = take(h.width > h.value_width ? h.width : h.value_width);
+    scores = take(h.keys);
+    dscores = take(backward ? h.keys : 0);
+    mask = take(h.mask ? h.keys : 0);
   }
-  int64_t take(int64_t n) {
+  int64_t take(int64_t rows) {
     int64_t at = total;
-    total += round_up(n, lanes);
+    total += rows * block;
     return at;
   }
 };
 
-// c[m, n] = a[m, k] @ b[k, n] (+ c), b's rows contiguous or in panels of K.T.
+// c[m, n] = a[m, k] @ b[k, n] (+ c).
 template <class T>
 struct Product {
   GemmBlock<T> g{};
-  Product(const T* a, int64_t a_rs, int64_t a_cs, const T* b, int64_t b_rs, int64_t b_vs, T* c,
-          int64_t c_rs, bool accumulate) {
-    g.a = a, g.a_rs = a_rs, g.a_cs = a_cs;
-    g.b = b, g.b_rs = b_rs, g.b_vs = b_vs;
-    g.c = c, g.c_rs = c_rs;
-    g.accumulate = accumulate;
+
+  Product& a(const T* p, int64_t rs, int64_t cs) {
+    g.a = p, g.a_rs = rs, g.a_cs = cs;
+    return *this;
   }
-  void run(int64_t m, int64_t n, int64_t k) {
-    g.m = m, g.n = n, g.k = k;
+  Product& b(const T* p, int64_t rs, int64_t vs = Vec<T>::lanes) {
+    g.b = p, g.b_rs = rs, g.b_vs = vs;
+    return *this;
+  }
+  void into(T* c, int64_t rs, int64_t m, int64_t n, int64_t k, bool accumulate = false) {
+    g.c = c, g.c_rs = rs, g.m = m, g.n = n, g.k = k, g.accumulate = accumulate;
     if (m > 0 && n > 0) gemm<T>().block(g);
   }
 };
 
 template <class T>
-void scale_rows(int64_t n, const T* x, T scale, T* y) {
+void scale_by(T factor, int64_t n, T* x) {
   ops::each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-    part.store(part.load(x + i) * Vec<T>(scale), y + i);
+    part.store(part.load(x + i) * Vec<T>(factor), x + i);
   });
 }
 
-// Panels of x.T for x[rows, width]: see GemmTable::pack_b.
+// One block of queries of a head: [i, i + rows), in one or two vectors.
 template <class T>
-void pack_transposed(int64_t rows, int64_t width, const T* x, T* out) {
-  gemm<T>().pack_b(width, rows, x, 1, width, out, width * Vec<T>::lanes);
-}
+struct Block {
+  using V = Vec<T>;
+  static constexpr int64_t lanes = V::lanes;
+  const AttentionHead<T>& h;
+  const Layout<T>& at;
+  T* work;
+  int64_t i, rows;
+  int64_t padded;   // rows, in whole vectors
+  int64_t seen[2];  // keys before these are seen by some query of the first vector; of the second
 
-// Calls f(i, rows, keys) for the strips of queries [begin, end): those rows see the first `keys`.
-template <class T, class F>
-void each_strip(const AttentionHead<T>& h, const Layout<T>& at, int64_t begin, int64_t end, F f) {
-  const int64_t step = h.causal ? at.strip : at.block;
-  for (int64_t i = begin; i < end; i += step) {
-    const int64_t rows = least(step, end - i);
-    f(i, rows, h.causal ? least(h.keys, i + rows) : h.keys);
+  Block(const AttentionHead<T>& head, const Layout<T>& layout, T* workspace, int64_t first,
+        int64_t end)
+      : h(head), at(layout), work(workspace), i(first), rows(least(layout.block, end - first)) {
+    padded = round_up(rows, lanes);
+    for (int64_t v = 0; v < 2; ++v)
+      seen[v] = h.causal ? least(h.keys, i + least(rows, (v + 1) * lanes)) : h.keys;
   }
-}
+  int64_t keys() const { return seen[1]; }
 
-// Queries [i, i + Q) of a strip that sees the first `keys`.
-template <int Q, class T>
-ops::AttentionRows<Q, T> score_rows(const AttentionHead<T>& h, const Layout<T>& at, int64_t i,
-                                    int64_t keys) {
-  ops::AttentionRows<Q, T> r;
-  for (int q = 0; q < Q; ++q) r.seen[q] = h.causal ? least(keys, i + q + 1) : keys;
-  r.end = keys;
-  r.stride = at.row;
-  r.mask = h.mask ? h.mask + i * h.keys : nullptr;
-  r.mask_stride = h.keys;
-  return r;
-}
+  // out[keys, queries] = scale * x @ y.T for x[keys, width], y[queries, width].
+  void outer(const T* x, const T* y, int64_t width, T scale, T* out) const {
+    T* yt = work + at.columns;
+    gemm<T>().pack_b(width, rows, y + i * width, 1, width, yt, width * lanes);
+    if (scale != T(1)) scale_by(scale, width * padded, yt);
+    auto product = [&](int64_t v, int64_t from, int64_t to) {
+      Product<T>().a(x + from * width, width, 1).b(yt + v * width * lanes, lanes, width * lanes)
+          .into(out + from * at.block + v * lanes, at.block, to - from, padded - v * lanes, width);
+    };
+    product(0, 0, seen[0]);
+    product(1, seen[0], seen[1]);
+  }
+
+  // Calls f with the AttentionBlock of these scores.
+  template <class F>
+  BACKTRAIL_INLINE void softmax(F f) const {
+    T* mask = nullptr;
+    if (h.mask) {
+      mask = work + at.mask;
+      gemm<T>().pack_b(keys(), rows, h.mask + i * h.keys, 1, h.keys, mask, keys() * lanes);
+    }
+    const int64_t query = h.causal ? i : keys();
+    if (padded == lanes)
+      f(ops::AttentionBlock<1, T>{keys(), at.block, query, mask, keys() * lanes});
+    else
+      f(ops::AttentionBlock<2, T>{keys(), at.block, query, mask, keys() * lanes});
+  }
+
+  // out[queries, width] = weights[keys, queries].T @ x[keys, width]
+  void over_keys(const T* weights, const T* x, int64_t width, T* out) const {
+    out += i * width;
+    if (width < lanes) {  // as columns, to fill the lanes
+      T* columns = work + at.columns;
+      Product<T>().a(x, 1, width).b(weights, at.block).into(columns, at.block, width, padded, keys());
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < width; ++c) out[r * width + c] = columns[c * at.block + r];
+      return;
+    }
+    const int64_t first = seen[0] == seen[1] ? rows : lanes;
+    Product<T>().a(weights, 1, at.block).b(x, width).into(out, width, first, width, seen[0]);
+    Product<T>().a(weights + first, 1, at.block).b(x, width)
+        .into(out + first * width, width, rows - first, width, seen[1]);
+  }
+
+  // out[keys, width] += weights[keys, queries] @ y[queries, width]; `begun`: keys whose row of out
+  // holds a sum already.
+  void over_queries(const T* weights, const T* y, int64_t width, int64_t begun, T* out) const {
+    auto product = [&](int64_t v, int64_t from, int64_t to, bool accumulate) {
+      Product<T>().a(weights + from * at.block + v * lanes, at.block, 1)
+          .b(y + (i + v * lanes) * width, width)
+          .into(out + from * width, width, to - from, width, rows - v * lanes, accumulate);
+    };
+    begun = least(begun, seen[0]);
+    product(0, 0, begun, true);
+    product(0, begun, seen[0], false);
+    product(1, seen[0], seen[1], false);
+  }
+};
 
 template <class T>
 int64_t work_size(const AttentionHead<T>& h, bool backward) {
   return Layout<T>(h, backward).total;
 }
 
+// The first n lanes of N vectors, (N - 1) * lanes < n <= N * lanes.
+template <int N, class T>
+BACKTRAIL_INLINE void load_vectors(Vec<T> (&x)[N], const T* p, int64_t n) {
+  constexpr int64_t L = Vec<T>::lanes, last = (N - 1) * L;
+  for (int v = 0; v < N - 1; ++v) x[v] = Vec<T>::load(p + v * L);
+  x[N - 1] = n == N * L ? Vec<T>::load(p + last) : Vec<T>::load(p + last, n - last);
+}
+template <int N, class T>
+BACKTRAIL_INLINE void store_vectors(const Vec<T> (&x)[N], T* p, int64_t n) {
+  constexpr int64_t L = Vec<T>::lanes, last = (N - 1) * L;
+  for (int v = 0; v < N - 1; ++v) x[v].store(p + v * L);
+  if (n == N * L)
+    x[N - 1].store(p + last);
+  else
+    x[N - 1].store(p + last, n - last);
+}
+
 template <class T>
 void forward(const AttentionHead<T>& h, int64_t begin, int64_t end, T* work) {
-  using V = Vec<T>;
   const Layout<T> at(h, false);
-  T *kt = work + at.kt, *q = work + at.q, *scores = work + at.scores;
-  T *max = work + at.max, *sum = work + at.sum;
-  const int64_t d = h.width, dv = h.value_width;
-  pack_transposed(h.causal ? least(h.keys, end) : h.keys, d, h.k, kt);
-  for (int64_t first = begin; first < end; first += at.block) {
-    const int64_t last = least(end, first + at.block);
-    scale_rows((last - first) * d, h.q + first * d, h.scale, q);
-    each_strip(h, at, first, last, [&](int64_t i, int64_t rows, int64_t keys) {
-      const int64_t r = i - first;
-      T* s = scores + r * at.row;
-      Product<T>(q + r * d, d, 1, kt, V::lanes, d * V::lanes, s, at.row, false).run(rows, keys, d);
-      int64_t j = 0;
-      for (; j + 2 <= rows; j += 2)
-        score_rows<2>(h, at, i + j, keys).forward(s + j * at.row, max + r + j, sum + r + j);
-      if (j < rows)
-        score_rows<1>(h, at, i + j, keys).forward(s + j * at.row, max + r + j, sum + r + j);
-      Product<T>(s, at.row, 1, h.v, dv, V::lanes, h.y + i * dv, dv, false).run(rows, dv, keys);
-      for (j = 0; j < rows; ++j)
-        scale_rows(dv, h.y + (i + j) * dv, sum[r + j] == T(0) ? T(0) : T(1) / sum[r + j],
-                   h.y + (i + j) * dv);
+  T* p = work + at.scores;
+  for (int64_t i = begin; i < end; i += at.block) {
+    const Block<T> b(h, at, work, i, end);
+    b.outer(h.k, h.q, h.width, h.scale, p);
+    b.softmax([&](auto block) BACKTRAIL_LAMBDA {
+      Vec<T> lse[block.count];
+      block.forward(p, lse);
+      store_vectors(lse, h.lse + i, b.rows);
     });
-    ops::each<T>(last - first, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      V total = part.load(sum + i), lse = part.load(max + i) + log(total);
-      part.store(select(total == V(0), V(__builtin_inf()), lse), h.lse + first + i);
-    });
+    b.over_keys(p, h.v, h.value_width, h.y);
   }
 }
 
 template <class T>
 void backward(const AttentionHead<T>& h, T* work) {
-  using V = Vec<T>;
   const Layout<T> at(h, true);
-  T *kt = work + at.kt, *vt = work + at.vt, *q = work + at.q;
-  T *scores = work + at.scores, *dscores = work + at.dscores;
-  const int64_t d = h.width, dv = h.value_width, lanes = V::lanes;
-  pack_transposed(h.keys, d, h.k, kt);
-  pack_transposed(h.keys, dv, h.v, vt);
-  ops::each<T>(h.keys * d,
-               [&](int64_t i, auto part) BACKTRAIL_LAMBDA { part.store(V(0), h.dk + i); });
-  ops::each<T>(h.keys * dv,
-               [&](int64_t i, auto part) BACKTRAIL_LAMBDA { part.store(V(0), h.dv + i); });
-  for (int64_t first = 0; first < h.queries; first += at.block) {
-    const int64_t last = least(h.queries, first + at.block);
-    scale_rows((last - first) * d, h.q + first * d, h.scale, q);
-    each_strip(h, at, first, last, [&](int64_t i, int64_t rows, int64_t keys) {
-      const int64_t r = i - first;
-      T *s = scores + r * at.row, *ds = dscores + r * at.row;
-      const T* g = h.g + i * dv;
-      Product<T>(q + r * d, d, 1, kt, lanes, d * lanes, s, at.row, false).run(rows, keys, d);
-      Product<T>(g, dv, 1, vt, lanes, dv * lanes, ds, at.row, false).run(rows, keys, dv);
-      int64_t j = 0;
-      for (; j + 2 <= rows; j += 2)
-        score_rows<2>(h, at, i + j, keys).backward(s + j * at.row, ds + j * at.row, h.lse + i + j);
-      if (j < rows)
-        score_rows<1>(h, at, i + j, keys).backward(s + j * at.row, ds + j * at.row, h.lse + i + j);
-      T* dq = h.dq + i * d;
-      Product<T>(ds, at.row, 1, h.k, d, lanes, dq, d, false).run(rows, d, keys);
-      scale_rows(rows * d, dq, h.scale, dq);
-      Product<T>(s, 1, at.row, g, dv, lanes, h.dv, dv, true).run(keys, dv, rows);
-      Product<T>(ds, 1, at.row, q + r * d, d, lanes, h.dk, d, true).run(keys, d, rows);
+  const int64_t d = h.width, dv = h.value_width;
+  T *p = work + at.scores, *ds = work + at.dscores;
+  int64_t begun = 0;
+  for (int64_t i = 0; i < h.queries; i += at.block) {
+    const Block<T> b(h, at, work, i, h.queries);
+    b.outer(h.k, h.q, d, h.scale, p);
+    b.outer(h.v, h.g, dv, T(1), ds);
+    b.softmax([&](auto block) BACKTRAIL_LAMBDA {
+      Vec<T> lse[block.count];
+      load_vectors(lse, h.lse + i, b.rows);
+      block.backward(p, ds, lse);
     });
+    b.over_keys(ds, h.k, d, h.dq);
+    b.over_queries(p, h.g, dv, begun, h.dv);
+    b.over_queries(ds, h.q, d, begun, h.dk);
+    begun = b.keys();
   }
+  scale_by(h.scale, h.queries * d, h.dq);
+  scale_by(h.scale, begun * d, h.dk);
+  // Keys that no query sees.
+  for (int64_t j = begun * d; j < h.keys * d; ++j) h.dk[j] = T(0);
+  for (int64_t j = begun * dv; j < h.keys * dv; ++j) h.dv[j] = T(0);
 }
 
 template <class T>

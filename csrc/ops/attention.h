@@ -1,4 +1,4 @@
-// Rows of attention scores: their softmax and its derivative side by side.
+// Attention scores of a block of queries: their softmax and its derivative side by side.
 #pragma once
 #include "ops/rowwise.h"
 
@@ -6,71 +6,105 @@ namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 namespace ops {
 
-// Q rows at `stride`, of which row q has seen[q] scores; a row's memory extends to the next multiple
-// of the lanes past `end`. Scores in [seen, end) become 0. `mask`, also Q rows, may be null.
-template <int Q, class T> struct AttentionRows {
+// N vectors of queries side by side: key j's scores begin at scores[j * stride]. With a query in
+// each lane, no sum or maximum crosses lanes. The sums over keys are four chains, in a fixed order.
+template <int N, class T> struct AttentionBlock {
   using V = Vec<T>;
-  int64_t seen[Q];
-  int64_t end, stride;
-  const T* mask;
-  int64_t mask_stride;
+  static constexpr int64_t L = V::lanes;
+  static constexpr int count = N;
+  int64_t keys, stride;
+  int64_t query;  // under a causal mask, the first: query + i sees the keys up to itself; else `keys`
+  const T* mask;  // like scores, but with the stride L and `mask_step` from vector to vector; or null
+  int64_t mask_step;
 
-  // scores + mask -> exp(that - max), with its max and sum.
-  BACKTRAIL_INLINE void forward(T* scores, T* max, T* sum) const {
-    const T least = T(-__builtin_inf());
-    V top[Q], shift[Q], total[Q][1];
-    if (mask) BACKTRAIL_EACH_ROW add_mask(q, scores + q * stride);
-    BACKTRAIL_EACH_ROW top[q] = max_row(seen[q], scores + q * stride);
-    BACKTRAIL_EACH_ROW max[q] = largest(top[q]);
-    // Where everything is masked, exp(-inf - 0) = 0 and not exp(-inf + inf) = NaN.
-    BACKTRAIL_EACH_ROW shift[q] = V(max[q] == least ? T(0) : max[q]);
-    BACKTRAIL_EACH_ROW {
-      T* row = scores + q * stride;
-      sum_row<T, 2>(seen[q], total[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-        V e = exp(part.pad(V::load(row + i) - shift[q], least));
-        e.store(row + i);
-        s[0] += e;
-      });
-      clear(q, row);
-    }
-    BACKTRAIL_EACH_ROW sum[q] = reduce_add(total[q][0]);
+  // scores -> p = softmax(scores + mask), or 0 where everything is masked; with the log of the sum
+  // of exponentials, which is +inf there.
+  BACKTRAIL_INLINE void forward(T* scores, V (&lse)[N]) const {
+    const V least(-__builtin_inf());
+    add_mask(scores);
+    hide(scores, -__builtin_inf());
+    V max[2][N], shift[N], sum[4][N], scale[N];
+    each_vector([&](int v) BACKTRAIL_LAMBDA { max[0][v] = max[1][v] = least; });
+    each_key(scores, [&](T* at, int chain, int v) BACKTRAIL_LAMBDA {
+      max[chain & 1][v] = above(V::load(at), max[chain & 1][v]);  // passes NaN over
+    });
+    each_vector([&](int v) BACKTRAIL_LAMBDA {
+      max[0][v] = above(max[0][v], max[1][v]);
+      shift[v] = select(max[0][v] == least, V(0), max[0][v]);  // -inf - -inf would be NaN
+      sum[0][v] = sum[1][v] = sum[2][v] = sum[3][v] = V(0);
+    });
+    each_key(scores, [&](T* at, int chain, int v) BACKTRAIL_LAMBDA {
+      V e = exp(V::load(at) - shift[v]);
+      e.store(at);
+      sum[chain][v] += e;
+    });
+    each_vector([&](int v) BACKTRAIL_LAMBDA {
+      V total = (sum[0][v] + sum[2][v]) + (sum[1][v] + sum[3][v]);
+      auto none = total == V(0);
+      scale[v] = select(none, V(0), V(1) / total);
+      lse[v] = select(none, V(__builtin_inf()), max[0][v] + log(total));
+    });
+    each_key(scores, [&](T* at, int, int v) BACKTRAIL_LAMBDA {
+      (V::load(at) * scale[v]).store(at);
+    });
   }
 
   // scores -> p = exp(scores + mask - lse) and dp -> p * (dp - sum(p * dp)), the gradient of the
   // scores.
-  BACKTRAIL_INLINE void backward(T* scores, T* dp, const T* lse) const {
-    V total[Q][1], dot[Q];
-    if (mask) BACKTRAIL_EACH_ROW add_mask(q, scores + q * stride);
-    BACKTRAIL_EACH_ROW {
-      T *row = scores + q * stride, *drow = dp + q * stride;
-      const V shift(lse[q]);
-      sum_row<T, 2>(seen[q], total[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-        V p = part.pad(exp(V::load(row + i) - shift), T(0));
-        p.store(row + i);
-        s[0] = fma(p, part.pad(V::load(drow + i), T(0)), s[0]);
-      });
-      clear(q, row);
-    }
-    BACKTRAIL_EACH_ROW dot[q] = V(reduce_add(total[q][0]));
-    BACKTRAIL_EACH_ROW {
-      T *row = scores + q * stride, *drow = dp + q * stride;
-      each<T>(seen[q], [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-        part.pad(V::load(row + i) * (V::load(drow + i) - dot[q]), T(0)).store(drow + i);
-      });
-      clear(q, drow);
-    }
+  BACKTRAIL_INLINE void backward(T* scores, T* dp, const V (&lse)[N]) const {
+    const int64_t to_dp = dp - scores;
+    add_mask(scores);
+    hide(scores, -__builtin_inf());
+    hide(dp, 0);
+    V dot[4][N];
+    each_vector([&](int v) BACKTRAIL_LAMBDA {
+      dot[0][v] = dot[1][v] = dot[2][v] = dot[3][v] = V(0);
+    });
+    each_key(scores, [&](T* at, int chain, int v) BACKTRAIL_LAMBDA {
+      V p = exp(V::load(at) - lse[v]);
+      p.store(at);
+      dot[chain][v] = fma(p, V::load(at + to_dp), dot[chain][v]);
+    });
+    each_vector([&](int v) BACKTRAIL_LAMBDA {
+      dot[0][v] = (dot[0][v] + dot[2][v]) + (dot[1][v] + dot[3][v]);
+    });
+    each_key(scores, [&](T* at, int, int v) BACKTRAIL_LAMBDA {
+      (V::load(at) * (V::load(at + to_dp) - dot[0][v])).store(at + to_dp);
+    });
   }
 
  private:
-  BACKTRAIL_INLINE void add_mask(int q, T* row) const {
-    each<T>(seen[q], [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      (V::load(row + i) + part.load(mask + q * mask_stride + i)).store(row + i);
-    });
+  template <class F> static BACKTRAIL_INLINE void each_vector(F f) {
+    _Pragma("GCC unroll 2") for (int v = 0; v < N; ++v) f(v);
   }
-  // From the first vector past the row's own.
-  BACKTRAIL_INLINE void clear(int q, T* row) const {
-    for (int64_t i = (seen[q] + V::lanes - 1) / V::lanes * V::lanes; i < end; i += V::lanes)
-      V(0).store(row + i);
+  // f(where, chain, v) for every vector of scores; a key is of chain key % 4.
+  template <class F> BACKTRAIL_INLINE void each_key(T* scores, F f) const {
+    int64_t j = 0;
+    for (; j + 4 <= keys; j += 4, scores += 4 * stride) {
+      each_vector([&](int v) BACKTRAIL_LAMBDA { f(scores + v * L, 0, v); });
+      each_vector([&](int v) BACKTRAIL_LAMBDA { f(scores + stride + v * L, 1, v); });
+      each_vector([&](int v) BACKTRAIL_LAMBDA { f(scores + 2 * stride + v * L, 2, v); });
+      each_vector([&](int v) BACKTRAIL_LAMBDA { f(scores + 3 * stride + v * L, 3, v); });
+    }
+    for (; j < keys; ++j, scores += stride)
+      each_vector([&](int v) BACKTRAIL_LAMBDA { f(scores + v * L, 0, v); });
+  }
+  BACKTRAIL_INLINE void add_mask(T* scores) const {
+    if (!mask) return;
+    for (int64_t j = 0; j < keys; ++j)
+      each_vector([&](int v) BACKTRAIL_LAMBDA {
+        T* at = scores + j * stride + v * L;
+        (V::load(at) + V::load(mask + v * mask_step + j * L)).store(at);
+      });
+  }
+  // x = value where the causal mask hides the key.
+  BACKTRAIL_INLINE void hide(T* x, double value) const {
+    for (int64_t j = query + 1; j < keys; ++j)
+      each_vector([&](int v) BACKTRAIL_LAMBDA {
+        T* at = x + j * stride + v * L;
+        auto sees = V::iota() >= V(T(j - query - v * L));
+        select(sees, V::load(at), V(value)).store(at);
+      });
   }
 };
 

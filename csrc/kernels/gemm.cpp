@@ -1,4 +1,5 @@
 // Matrix-product kernels of one instruction set: rows of tiles, packing, and the dot product.
+#include <cstddef>
 #include <utility>
 
 #include "kernels/gemm_microkernel.h"
@@ -43,7 +44,8 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t& rs, int64_t& cs, T* ou
   using V = Vec<T>;
   if (cs == 1) {
     const int64_t stride = (k + 15) / 16 * 16 + 16;
-    for (int64_t i = 0; i < rows; ++i) __builtin_memcpy(out + i * stride, a + i * rs, k * sizeof(T));
+    for (int64_t i = 0; i < rows; ++i)
+      __builtin_memcpy(out + i * stride, a + i * rs, k * sizeof(T));
     rs = stride;
     return;
   }
@@ -59,11 +61,51 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t& rs, int64_t& cs, T* ou
   cs = rows;
 }
 
-constexpr int64_t kPrefetchDepth = 64;
+// Memory that will be read soon, brought into the L2 cache a few lines at a time while tiles are
+// computed.
+template <class T>
+class Ahead {
+ public:
+  // rows x cols elements, needed after `times` calls of fetch().
+  Ahead(const T* p, int64_t rows, int64_t cols, int64_t rs, int64_t cs, int64_t times) {
+    if (cs != 1) {
+      if (rs != 1) return;
+      int64_t t = rows;
+      rows = cols;
+      cols = t;
+      rs = cs;
+    }
+    next_ = p;
+    stride_ = rs;
+    rows_ = rows;
+    lines_ = (cols + 2 * kLine - 2) / kLine;  // wherever the first begins
+    count_ = rows_ * lines_ / times + 1;
+  }
+  void fetch() {
+    for (int64_t i = 0; i < count_ && rows_ > 0; ++i) {
+      __builtin_prefetch(next_ + line_ * kLine, 0, 2);
+      if (++line_ < lines_) continue;
+      line_ = 0;
+      next_ += stride_;
+      --rows_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64 / sizeof(T);
+  const T* next_ = nullptr;
+  int64_t stride_ = 0, rows_ = 0, lines_ = 0, count_ = 0, line_ = 0;
+};
+
+constexpr int64_t kPrefetchDepth = 64;  // below this a tile is too short to hide a fetch
 
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
+  const bool prefetch = g.k >= kPrefetchDepth;
+  const int64_t tiles_across = g.n / (lanes << kTiles<T>.most[kTileRows - 1]) + 1;
+  Ahead<T> next_b(g.next_b, g.next_b ? g.k : 0, g.n, g.next_b_rs, g.next_b_cs,
+                  tiles_across * ((g.m + kTileRows - 1) / kTileRows));
   for (int64_t i = 0, rows; i < g.m; i += rows) {
     rows = g.m - i;
     if (rows > kTileRows) {  // even panels: no thin one at the end
@@ -72,6 +114,8 @@ void block(const GemmBlock<T>& g) {
     }
     const T* a = g.a + i * g.a_rs;
     int64_t a_rs = g.a_rs, a_cs = g.a_cs;
+    Ahead<T> next_a(a + rows * a_rs, g.m - i - rows < rows ? g.m - i - rows : rows, g.k, a_rs, a_cs,
+                    tiles_across);
     if (g.a_panel) {
       pack_a(rows, g.k, a, a_rs, a_cs, g.a_panel);
       a = g.a_panel;
@@ -84,10 +128,13 @@ void block(const GemmBlock<T>& g) {
       int log = most;
       while (log > 0 && ((int64_t(1) << log) - 1) * lanes >= left) --log;
       int64_t width = lanes << log;
-      if (g.k >= kPrefetchDepth)  // the next tile of c, while this one is computed
-        for (int64_t r = 0; r < rows; ++r)
+      if (prefetch) {
+        for (int64_t r = 0; r < rows; ++r)  // the next tile of c
           for (int64_t v = 0; v < width; v += lanes)
             __builtin_prefetch(c + r * g.c_rs + j + width + v, 1);
+        next_a.fetch();
+        next_b.fetch();
+      }
       bool partial = width > left;
       tiles[log][partial](g, a, a_rs, a_cs, g.b + j / lanes * g.b_vs, c + j,
                           g.bias ? g.bias + j : nullptr, partial ? left - (width - lanes) : lanes);
@@ -121,8 +168,7 @@ struct Native {
   template <size_t... I>
   static Reg load_quarters(const T* p, int64_t step, std::index_sequence<I...>) {
     return __builtin_shufflevector(*reinterpret_cast<const Quarter*>(p),
-                                   *reinterpret_cast<const Quarter*>(p + step),
-                                   I...);
+                                   *reinterpret_cast<const Quarter*>(p + step), I...);
   }
 };
 
@@ -153,11 +199,11 @@ inline void transpose(const T* b, int64_t cs, T* out, int64_t stride) {
 template <class T>
 void pack_rows(int64_t k, int64_t n, const T* b, int64_t rs, T* out, int64_t panel) {
   using V = Vec<T>;
-  constexpr int kStrip = 4;
+  constexpr int kStrip = 8;
   int64_t j = 0;
   for (; j + kStrip * V::lanes <= n; j += kStrip * V::lanes, out += kStrip * panel)
     for (int64_t p = 0; p < k; ++p)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < kStrip; ++v)
         V::load(b + p * rs + j + v * V::lanes).store(out + v * panel + p * V::lanes);
   for (; j < n; j += V::lanes, out += panel)
@@ -226,9 +272,8 @@ constexpr GemmTable<T> make_table() {
   t.lanes = Vec<T>::lanes;
   t.mr = kTileRows;
   t.nr = tile_vectors(kTileRows) * t.lanes;
-  t.mc = 24 * kTileRows;
-  t.nc = 32 * t.lanes;
-  t.kc = 256;
+  t.nc = 48 * t.lanes;
+  t.kc = 512;
 #if defined(__AVX__)
   t.flops_per_ns = 400.0 / sizeof(T);
 #else

@@ -16,22 +16,24 @@ struct GemmBlock {
   int64_t m, n, k;
   const T* a;
   int64_t a_rs, a_cs;
-  T* a_panel;         // room for a_panel_size(k) elements, to copy a's rows close together; or null
-  const T* b;         // vector v of row p at b + p * b_rs + v * b_vs; the last may be shorter
+  T* a_panel;  // room for a_panel_size(k) elements, to copy a's rows close together; or null
+  const T* b;  // vector v of row p at b + p * b_rs + v * b_vs; the last may be shorter
   int64_t b_rs, b_vs;
+  const T* next_b;  // where the k x n elements begin that will be packed after this block, or null
+  int64_t next_b_rs, next_b_cs;
   T* c;
   int64_t c_rs;
-  const T* bias;      // [n] or null
+  const T* bias;  // [n] or null
   bool accumulate;
   Activation act;
 };
 
 template <class T>
 struct GemmTable {
-  int64_t lanes;         // elements of a vector
-  int64_t mr, nr;        // largest tile
-  int64_t mc, nc, kc;    // a task's block of c, and the k of one pass over it
-  double flops_per_ns;   // of one thread, roughly
+  int64_t lanes;        // elements of a vector
+  int64_t mr, nr;       // largest tile
+  int64_t nc, kc;       // most columns and depth of b packed at a time, to fit the L2 cache
+  double flops_per_ns;  // of one thread, roughly
 
   void (*block)(const GemmBlock<T>& g);
 

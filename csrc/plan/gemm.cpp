@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -10,9 +11,11 @@
 namespace backtrail {
 namespace {
 
-constexpr int kSlot = 3;             // of scratch()
-constexpr double kSerialNs = 10e3;   // below this one thread does it all
+constexpr int kSlot = 3;                        // of scratch()
+constexpr double kSerialNs = 10e3;              // below this one thread does it all
 constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
+constexpr double kLongNs = 50e6;     // from here tasks are smaller, to even out what threads get
+constexpr double kPackTime = 8;      // of an element, over that of a multiply-add
 constexpr double kTaskNs = 5e3;      // least work of a task in a batch
 constexpr double kBytesPerNs = 30;   // of one thread, from cache
 constexpr int64_t kDirectRows = 32;  // up to here a row-contiguous B is read where it lies
@@ -58,49 +61,64 @@ struct Problem {
   }
 };
 
-// One block of C, on this thread.
+// Length of the pieces, multiples of `unit` of at most about `most`, that n is evenly cut into.
+int64_t piece(int64_t n, int64_t most, int64_t unit) {
+  return n <= most ? n : round_up(ceil_div(n, ceil_div(n, most)), unit);
+}
+
+// One block of C, on this thread: B is packed kc x nc at a time, unless it can be read in place.
 template <class T>
 void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
-  const bool direct_b = p.b.cs == 1 && p.m <= kDirectRows;
-  const bool copy_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
-  const int64_t depth = std::min(p.k, kernels.kc);
+  const int64_t depth = piece(p.k, kernels.kc, 8), width = piece(p.n, kernels.nc, kernels.nr);
+  const bool pack_b = p.b.cs != 1 || p.m > kDirectRows;
+  const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t panel = (depth + 1) * kernels.lanes;  // odd: panels in different cache sets
-  const int64_t b_size = direct_b ? 0 : ceil_div(p.n, kernels.lanes) * panel;
-  const int64_t a_size = copy_a ? a_panel_size(kernels.mr, depth) : 0;
-  T* packed = b_size + a_size
-                  ? static_cast<T*>(scratch(size_t(b_size + a_size) * sizeof(T), kSlot))
-                  : nullptr;
+  const int64_t b_size = pack_b ? ceil_div(width, kernels.lanes) * panel : 0;
+  const int64_t a_size = pack_a ? a_panel_size(kernels.mr, depth) : 0;
+  T* packed = nullptr;
+  if (pack_a || pack_b)
+    packed = static_cast<T*>(scratch(size_t(b_size + a_size) * sizeof(T), kSlot));
 
   GemmBlock<T> g;
   g.m = p.m;
-  g.n = p.n;
   g.a_rs = p.a.rs;
   g.a_cs = p.a.cs;
-  g.a_panel = copy_a ? packed + b_size : nullptr;
-  g.b_rs = direct_b ? p.b.rs : kernels.lanes;
-  g.b_vs = direct_b ? kernels.lanes : panel;
-  g.c = p.c.data;
+  g.a_panel = pack_a ? packed + b_size : nullptr;
+  g.b_rs = pack_b ? kernels.lanes : p.b.rs;
+  g.b_vs = pack_b ? panel : kernels.lanes;
+  g.next_b_rs = p.b.rs;
+  g.next_b_cs = p.b.cs;
   g.c_rs = p.c.rs;
-  g.accumulate = p.epilogue.accumulate;
-  g.bias = nullptr;
-  g.act = Activation::none;
-  int64_t done = 0;
-  do {
-    g.k = std::min(depth, p.k - done);
-    g.a = p.a.data + done * p.a.cs;
-    g.b = p.b.data + done * p.b.rs;
-    if (!direct_b) {
-      kernels.pack_b(g.k, p.n, g.b, p.b.rs, p.b.cs, packed, panel);
-      g.b = packed;
-    }
-    done += g.k;
-    if (done == p.k) {
-      g.bias = p.epilogue.bias;
-      g.act = p.epilogue.act;
-    }
-    kernels.block(g);
-    g.accumulate = true;
-  } while (done < p.k);
+  for (int64_t j = 0; j < p.n; j += width) {
+    g.n = std::min(width, p.n - j);
+    g.c = p.c.data + j;
+    g.accumulate = p.epilogue.accumulate;
+    g.bias = nullptr;
+    g.act = Activation::none;
+    int64_t done = 0;
+    do {  // once even when k is 0
+      g.k = std::min(depth, p.k - done);
+      g.a = p.a.data + done * p.a.cs;
+      g.b = p.b.data + j * p.b.cs + done * p.b.rs;
+      done += g.k;
+      const bool last = done == p.k;
+      g.next_b = nullptr;
+      if (pack_b) {
+        kernels.pack_b(g.k, g.n, g.b, p.b.rs, p.b.cs, packed, panel);
+        if (!last)
+          g.next_b = g.b + g.k * p.b.rs;
+        else if (j + width < p.n)
+          g.next_b = p.b.data + (j + width) * p.b.cs;
+        g.b = packed;
+      }
+      if (last) {
+        g.bias = p.epilogue.bias ? p.epilogue.bias + j : nullptr;
+        g.act = p.epilogue.act;
+      }
+      kernels.block(g);
+      g.accumulate = true;
+    } while (done < p.k);
+  }
 }
 
 // One block of a transposed product: through a buffer, as only rows of C are contiguous.
@@ -143,28 +161,34 @@ double cost(const GemmTable<T>& kernels, const Problem<T>& p) {
   return std::max(2 * m * n * k / kernels.flops_per_ns, bytes / kBytesPerNs);
 }
 
-// How C is cut into tasks: blocks of at most mc x nc, enough of them to occupy every thread. Each
-// packs what it needs, so that no task waits for another.
+// How C is cut into tasks. Each packs what it needs, so that no task waits for another; the cut of
+// least estimated time is taken.
 struct Grid {
-  int64_t rows, cols;    // of one block
-  int64_t down, across;  // blocks
+  int64_t down = 1, across = 1;  // blocks
+  int64_t rows, cols;            // of one block
 
   template <class T>
-  Grid(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t batch, int threads) {
-    down = ceil_div(m, kernels.mc);
-    across = ceil_div(n, kernels.nc);
-    while (down * across * batch < threads) {
-      if (n / across >= m / down && n / across >= 2 * kernels.lanes)
-        ++across;
-      else if (m / down >= 2)
-        ++down;
-      else
-        break;
+  Grid(const GemmTable<T>& kernels, const Problem<T>& p, int64_t batch, double total_ns) {
+    const int64_t threads = total_ns < kSerialNs ? 1 : num_threads();
+    const int64_t tasks = total_ns < kLongNs ? threads : 4 * threads;
+    const int64_t most_across = ceil_div(p.n, kernels.nr), most_down = ceil_div(p.m, kernels.mr);
+    double best = 0;
+    for (int64_t x = 1; threads > 1 && x <= std::min(tasks, most_across); ++x) {
+      const int64_t y = std::min(ceil_div(tasks, x * batch), most_down);
+      const double turns = double(ceil_div(x * y * batch, threads));
+      const double block_m = double(round_up(ceil_div(p.m, y), kernels.mr));
+      const double block_n = double(round_up(ceil_div(p.n, x), kernels.nr));
+      const double passes = std::ceil(block_n / double(kernels.nc));
+      const double time = turns * (block_m * block_n + kPackTime * (block_m * passes + block_n));
+      if (x > 1 && time >= best) continue;
+      best = time;
+      across = x;
+      down = y;
     }
-    rows = ceil_div(m, down);
-    cols = round_up(ceil_div(n, across), kernels.lanes);
-    down = ceil_div(m, rows);
-    across = ceil_div(n, cols);
+    rows = down == 1 ? p.m : round_up(ceil_div(p.m, down), kernels.mr);
+    cols = across == 1 ? p.n : round_up(ceil_div(p.n, across), kernels.lanes);
+    down = ceil_div(p.m, rows);
+    across = ceil_div(p.n, cols);
   }
 };
 
@@ -197,7 +221,7 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
 
   const double cost_ns = cost(kernels, whole);
   const double total_ns = cost_ns * double(batch);
-  const Grid grid(kernels, whole.m, whole.n, batch, total_ns < kSerialNs ? 1 : num_threads());
+  const Grid grid(kernels, whole, batch, total_ns);
   const int64_t blocks = grid.down * grid.across;
   const int64_t group = std::max<int64_t>(1, int64_t(kTaskNs / (cost_ns / double(blocks) + 10)));
   const int64_t all = batch * blocks;
@@ -207,8 +231,9 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
       const int64_t block = t % blocks;
       const int64_t i = block % grid.down * grid.rows, j = block / grid.down * grid.cols;
       try {
-        run(kernels, at(t / blocks).part(i, std::min(grid.rows, whole.m - i), j,
-                                         std::min(grid.cols, whole.n - j)));
+        run(kernels,
+            at(t / blocks)
+                .part(i, std::min(grid.rows, whole.m - i), j, std::min(grid.cols, whole.n - j)));
       } catch (const Error&) {
         failed = true;
       }
@@ -221,17 +246,17 @@ template <class T>
 void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<const T> a,
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue) {
   if (m <= 0 || n <= 0) return;
-  if (double(m) * double(n) * double(k) < kTinyProducts && n <= kernels.nc)
+  if (double(m) * double(n) * double(k) < kTinyProducts)
     return run(kernels, Problem<T>(kernels, m, n, k, a, b, c, epilogue));
   const int64_t none = 0;
   gemm_batched(kernels, 1, &none, &none, &none, m, n, k, a, b, c, epilogue);
 }
 
-#define BACKTRAIL_GEMM(T)                                                                          \
-  template void gemm(const GemmTable<T>&, int64_t, int64_t, int64_t, MatView<const T>,             \
-                     MatView<const T>, MatView<T>, Epilogue<T>);                                   \
-  template void gemm_batched(const GemmTable<T>&, int64_t, const int64_t*, const int64_t*,         \
-                             const int64_t*, int64_t, int64_t, int64_t, MatView<const T>,          \
+#define BACKTRAIL_GEMM(T)                                                                  \
+  template void gemm(const GemmTable<T>&, int64_t, int64_t, int64_t, MatView<const T>,     \
+                     MatView<const T>, MatView<T>, Epilogue<T>);                           \
+  template void gemm_batched(const GemmTable<T>&, int64_t, const int64_t*, const int64_t*, \
+                             const int64_t*, int64_t, int64_t, int64_t, MatView<const T>,  \
                              MatView<const T>, MatView<T>, Epilogue<T>);
 BACKTRAIL_GEMM(float)
 BACKTRAIL_GEMM(double)

@@ -15,8 +15,8 @@ struct MatView {
 
 template <class T>
 struct Epilogue {
-  bool accumulate = false;   // start from C instead of 0
-  const T* bias = nullptr;   // [n], added to every row after the last product
+  bool accumulate = false;            // start from C instead of 0
+  const T* bias = nullptr;            // [n], added to every row after the last product
   Activation act = Activation::none;  // applied last
 };
 

@@ -1,7 +1,6 @@
 // The NumericTable of one instruction set, with its conversions and strided copies.
-#include "kernels/numeric_table.h"
-
 #include "backtrail/simd.h"
+#include "kernels/numeric_table.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -121,45 +120,55 @@ void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stri
   }
 }
 
-// 64 bytes by 64 bytes at a time: each line of the source is read once, and each line of the
-// destination is written once.
+// Elements (i, j) of a block, 64 bytes by 64 bytes at a time where it is whole: each line of the
+// source is read once, and each line of the destination is written once.
+template <class T>
+void transpose_tile(T* to, int64_t dst_stride, const T* from, int64_t src_stride, int64_t height,
+                    int64_t width) {
+  constexpr int64_t kTile = 64 / sizeof(T);
+  if (height < kTile || width < kTile) {
+    for (int64_t a = 0; a < height; ++a)
+      for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
+    return;
+  }
+  alignas(64) T tile[kTile][kTile];
+  for (int64_t b = 0; b < kTile; ++b)
+    __builtin_memcpy(tile[b], from + b * src_stride, sizeof(tile[b]));
+  for (int64_t a = 0; a < kTile; ++a) {
+    alignas(64) T row[kTile];
+    for (int64_t b = 0; b < kTile; ++b) row[b] = tile[b][a];
+    __builtin_memcpy(to + a * dst_stride, row, sizeof(row));
+  }
+}
+
+// In blocks of 4 x 4 tiles, so that neighbouring lines of both sides are used close in time.
 template <class T>
 void transpose(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t rows,
                int64_t columns) {
-  constexpr int64_t kTile = 64 / sizeof(T);
+  constexpr int64_t kTile = 64 / sizeof(T), kBlock = 4 * kTile;
   T* d = static_cast<T*>(dst);
   const T* s = static_cast<const T*>(src);
-  for (int64_t i = 0; i < rows; i += kTile) {
-    int64_t height = rows - i < kTile ? rows - i : kTile;
-    for (int64_t j = 0; j < columns; j += kTile) {
-      int64_t width = columns - j < kTile ? columns - j : kTile;
-      const T* from = s + i + j * src_stride;
-      T* to = d + i * dst_stride + j;
-      if (height == kTile && width == kTile) {
-        alignas(64) T tile[kTile][kTile];
-        for (int64_t b = 0; b < kTile; ++b)
-          __builtin_memcpy(tile[b], from + b * src_stride, sizeof(tile[b]));
-        for (int64_t a = 0; a < kTile; ++a) {
-          alignas(64) T row[kTile];
-          for (int64_t b = 0; b < kTile; ++b) row[b] = tile[b][a];
-          __builtin_memcpy(to + a * dst_stride, row, sizeof(row));
-        }
-      } else {
-        for (int64_t a = 0; a < height; ++a)
-          for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
-      }
-    }
-  }
+  auto least = [](int64_t a, int64_t b) { return a < b ? a : b; };
+  for (int64_t i = 0; i < rows; i += kBlock)
+    for (int64_t j = 0; j < columns; j += kBlock)
+      for (int64_t y = j; y < least(j + kBlock, columns); y += kTile)
+        for (int64_t x = i; x < least(i + kBlock, rows); x += kTile)
+          transpose_tile(d + x * dst_stride + y, dst_stride, s + x + y * src_stride, src_stride,
+                         least(kTile, rows - x), least(kTile, columns - y));
 }
 
 // Calls f with an integer of `item_size` bytes.
 template <class F>
 void by_item_size(size_t item_size, F f) {
   switch (item_size) {
-    case 1: return f(uint8_t());
-    case 2: return f(uint16_t());
-    case 4: return f(uint32_t());
-    default: return f(uint64_t());
+    case 1:
+      return f(uint8_t());
+    case 2:
+      return f(uint16_t());
+    case 4:
+      return f(uint32_t());
+    default:
+      return f(uint64_t());
   }
 }
 

@@ -53,8 +53,8 @@ struct NumericTable {
 
   // dst[i * dst_stride] = src[i * src_stride] for i < n. Items of 1, 2, 4 or 8 bytes; strides in
   // items, of any sign, or 0 in src.
-  void (*copy_strided)(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n,
-                       size_t item_size);
+  void (*copy_strided)(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
+                       int64_t n, size_t item_size);
 
   // dst[i * dst_stride + j] = src[i + j * src_stride] for i < rows, j < columns: a transpose, in
   // tiles that use whole cache lines on both sides.

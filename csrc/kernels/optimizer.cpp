@@ -120,8 +120,7 @@ template <class T>
 void scale(T* x, int64_t n, double factor) {
   using V = Vec<T>;
   V f(factor);
-  for (int64_t i = 0; i < n; i += V::lanes)
-    store_some(load_some(x + i, n - i) * f, x + i, n - i);
+  for (int64_t i = 0; i < n; i += V::lanes) store_some(load_some(x + i, n - i) * f, x + i, n - i);
 }
 
 template <class T>

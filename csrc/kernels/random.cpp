@@ -36,20 +36,31 @@ BACKTRAIL_INLINE I64 multiply_low(I64 a, I64 b) {
   return y;
 }
 
+// A stream, with the keys of its ten rounds ready.
+struct Cipher {
+  uint64_t offset;
+  I64 keys[10][2];
+
+  explicit Cipher(RandomStream s) : offset(s.offset) {
+    uint32_t k0 = uint32_t(s.seed), k1 = uint32_t(s.seed >> 32);
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+      keys[round][0] = I64(int64_t(k0)), keys[round][1] = I64(int64_t(k1));
+  }
+};
+
 // Eight blocks: word w of counter j is the lower half of lane j of word[w].
 struct Blocks {
   I64 word[4];
 
-  Blocks(I64 counters, uint64_t seed) {
+  BACKTRAIL_INLINE Blocks(I64 counters, const Cipher& cipher) {
     I64 c0 = counters, c1 = counters >> 32, c2(0), c3(0);
-    uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+    for (int round = 0; round < 10; ++round) {
       I64 p0 = multiply_low(c0, I64(int64_t(0xD2511F53)));
       I64 p1 = multiply_low(c2, I64(int64_t(0xCD9E8D57)));
-      c0 = (p1 >> 32) ^ c1 ^ I64(int64_t(k0));  // upper halves are of no account
+      c0 = (p1 >> 32) ^ c1 ^ cipher.keys[round][0];  // upper halves are of no account
       c1 = p1;
-      c2 = (p0 >> 32) ^ c3 ^ I64(int64_t(k1));
+      c2 = (p0 >> 32) ^ c3 ^ cipher.keys[round][1];
       c3 = p0;
     }
     word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
@@ -66,9 +77,9 @@ struct Draws;
 template <>
 struct Draws<float> {
   I32 bits[4];
-  Draws(RandomStream s, int64_t group) {
+  BACKTRAIL_INLINE Draws(const Cipher& s, int64_t group) {
     I64 even = I64(int64_t(s.offset + uint64_t(group) * 16)) + (I64::iota() << 1);
-    Blocks a(even, s.seed), b(even + I64(1), s.seed);
+    Blocks a(even, s), b(even + I64(1), s);
     for (int w = 0; w < 4; ++w) {
       I64 joined = join_halves(a.word[w], b.word[w]);
       for (int i = 0; i < kRegs; ++i) bits[w].r[i] = (I32::Reg)joined.r[i];
@@ -84,9 +95,9 @@ struct Draws<float> {
 template <>
 struct Draws<double> {
   I64 bits[4];
-  Draws(RandomStream s, int64_t group) {
+  BACKTRAIL_INLINE Draws(const Cipher& s, int64_t group) {
     I64 low = I64(int64_t(s.offset + uint64_t(group) * 16)) + I64::iota();
-    Blocks a(low, s.seed), b(low + I64(8), s.seed);
+    Blocks a(low, s), b(low + I64(8), s);
     bits[0] = join_halves(a.word[0], a.word[1]), bits[1] = join_halves(b.word[0], b.word[1]);
     bits[2] = join_halves(a.word[2], a.word[3]), bits[3] = join_halves(b.word[2], b.word[3]);
   }
@@ -101,12 +112,14 @@ struct Draws<double> {
   BACKTRAIL_INLINE Vec<double> positive(int v) const { return uniform(v) + Vec<double>(0x1p-54); }
 };
 
-// f(draws, at, n): for every group of 4 vectors, of which the first n elements, at out[at], are wanted.
+// f(draws, at, n): for every group of 4 vectors, of which the first n elements, at out[at], are
+// wanted.
 template <class T, class F>
 BACKTRAIL_INLINE void each_group(int64_t first, int64_t n, RandomStream s, F f) {
   constexpr int64_t kGroup = 4 * Vec<T>::lanes;
+  const Cipher cipher(s);
   for (int64_t i = 0; i < n; i += kGroup)
-    f(Draws<T>(s, (first + i) / kGroup), i, n - i < kGroup ? n - i : kGroup);
+    f(Draws<T>(cipher, (first + i) / kGroup), i, n - i < kGroup ? n - i : kGroup);
 }
 
 // The first n of a group's elements.
@@ -141,8 +154,8 @@ void uniform(T* out, int64_t first, int64_t n, RandomStream s, double low, doubl
   });
 }
 
-// sin and cos of x turns, 0 <= x < 1: the nearest quarter turn is taken off, exactly, and the Taylor
-// series of the rest, at most pi / 4, is cut below the rounding error.
+// sin and cos of x turns, 0 <= x < 1: the nearest quarter turn is taken off, exactly, and the
+// Taylor series of the rest, at most pi / 4, is cut below the rounding error.
 template <class T>
 BACKTRAIL_INLINE void sincos_turns(Vec<T> x, Vec<T>& sine, Vec<T>& cosine) {
   using V = Vec<T>;

@@ -11,9 +11,9 @@ struct AdamFactors {
   double shrink;       // multiplies the parameter: decoupled weight decay
   double mean_weight;  // 1 - beta1
   double beta2;
-  double scale;        // 1 / sqrt(1 - beta2^step)
+  double scale;  // 1 / sqrt(1 - beta2^step)
   double eps;
-  double step_size;    // lr / (1 - beta1^step)
+  double step_size;  // lr / (1 - beta1^step)
 };
 
 struct SgdFactors {

@@ -3,13 +3,16 @@
 //
 // Additions to one element always run in the order of the index, whatever the cut: every task owns
 // the elements that it writes.
+#include <algorithm>
+
 #include "plan/arguments.h"
 #include "plan/rearrange.h"
 
 namespace backtrail {
 namespace {
 
-// --- Rows: a tensor seen as (outer, size, inner), of which an index picks positions along `size` ---
+// --- Rows: a tensor seen as (outer, size, inner), of which an index picks positions along `size`
+// ---
 
 // dst[o, i, :] = src[o, index[i], :].
 void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,
@@ -40,23 +43,29 @@ void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t c
     char bytes[64];
   };
   switch (bytes) {
-    case 2: return run(uint16_t());
-    case 4: return run(uint32_t());
-    case 8: return run(uint64_t());
-    case 64: return run(Line());
-    default: return run(char());
+    case 2:
+      return run(uint16_t());
+    case 4:
+      return run(uint32_t());
+    case 8:
+      return run(uint64_t());
+    case 64:
+      return run(Line());
+    default:
+      return run(char());
   }
 }
 
-// body(o, begin, end, low, high) over all of (outer, inner columns, positions): each task sees every
-// index but owns columns [begin, end) of the positions [low, high).
+// body(o, begin, end, low, high) over all of (outer, inner columns, positions): each task sees
+// every index but owns columns [begin, end) of the positions [low, high).
 template <class F>
 void for_owned(const Around& shape, int64_t count, size_t item, F&& body) {
   double work = double(shape.outer) * double(count) * (2 + 0.3 * double(shape.inner));
   int64_t column = shape.inner, range = shape.size;
   if (work > 50e3 && shape.outer < 8) {
-    if (shape.inner * int64_t(item) >= 512)
-      column = 256 / int64_t(item);
+    const int64_t line = 64 / int64_t(item);  // elements of a cache line
+    if (shape.inner >= 4 * line)
+      column = std::max(2 * line, (shape.inner / 16 + line - 1) / line * line);
     else
       range = shape.size / 4 + 1;
   }
@@ -79,8 +88,8 @@ void add_rows(const Around& shape, const int64_t* index, int64_t count, const T*
               for (int64_t i = 0; i < count; ++i) {
                 int64_t at = index[i];
                 if (at < low || at >= high || at == skip) continue;
-                const T* s = src + (o * count + i) * shape.inner;
-                T* d = dst + (o * shape.size + at) * shape.inner;
+                const T* __restrict s = src + (o * count + i) * shape.inner;
+                T* __restrict d = dst + (o * shape.size + at) * shape.inner;
                 if (alpha == T(1))
                   for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + s[j]);
                 else
@@ -133,8 +142,7 @@ void prepare_embedding_backward(Call& c) {
   shape.push(grad.ndim() ? grad.shape.back() : 0);
   if (grad.shape != shape)
     fail(ErrorKind::runtime, "%s: grad has shape %s for indices of shape %s; expected %s", c.name,
-         to_string(grad.shape).c_str(), to_string(indices.shape).c_str(),
-         to_string(shape).c_str());
+         to_string(grad.shape).c_str(), to_string(indices.shape).c_str(), to_string(shape).c_str());
   c.out[0] = empty({integer_attr(c, 0), shape.back()}, grad.dtype);
 }
 void execute_embedding_backward(const Call& c) {
@@ -283,32 +291,28 @@ void execute_index_put(const Call& c) {
 // Walks an index tensor along `dim`, beside `x` (of which `index` names positions along `dim`) and
 // `other`, of the index's shape or larger.
 struct Walk {
-  int dim;
-  int64_t lines = 1, line_sizes[kMaxDims], x_strides[kMaxDims], other_strides[kMaxDims];
-  int n = 0;                       // dimensions of `lines`: all but `dim` and the last
-  int64_t along, x_along, other_along, index_along;
-  int64_t width = 1;               // of the last dimension, when that is not `dim`
+  bool last;  // `dim` is the last dimension
+  int n = 0;  // dimensions of a line: all but `dim` and the last
+  int64_t lines = 1, sizes[kMaxDims];
+  int64_t steps[kMaxDims][3];  // strides of index, x and other
+  int64_t along, strides[3];   // of `dim`
+  int64_t width = 1;           // of the last dimension, when that is not `dim`
 
-  Walk(const Dims& index, const Dims& x, const Dims& other, int d) : dim(d) {
-    Dims xs = contiguous_strides(x), os = contiguous_strides(other);
-    bool last = d >= index.n - 1;
-    along = index.n ? index[d] : 1;
-    x_along = index.n ? xs[d] : 1;
-    other_along = index.n ? os[d] : 1;
-    index_along = index.n ? contiguous_strides(index)[d] : 1;
+  Walk(const Dims& index, const Dims& x, const Dims& other, int dim) : last(dim >= index.n - 1) {
+    Dims all[3] = {contiguous_strides(index), contiguous_strides(x), contiguous_strides(other)};
+    along = index.n ? index[dim] : 1;
+    for (int k = 0; k < 3; ++k) strides[k] = index.n ? all[k][dim] : 1;
     if (!last) width = index[index.n - 1];
     for (int i = 0; i < index.n - !last; ++i) {
-      if (i == d) continue;
-      line_sizes[n] = index[i], x_strides[n] = xs[i], other_strides[n] = os[i];
-      lines *= line_sizes[n++];
+      if (i == dim) continue;
+      for (int k = 0; k < 3; ++k) steps[n][k] = all[k][i];
+      lines *= sizes[n++] = index[i];
     }
-    before_ = 1;
-    for (int i = d + 1; i < index.n - !last; ++i) before_ *= index[i];
   }
 
-  // body(index offset, x offset, other offset, width) for every run of `width` indices whose
-  // positions lie in one row; writes of different lines or columns never meet. With `split`, the
-  // positions along `dim` are independent too.
+  // body(index offset, x offset, other offset, count, step) for runs of `count` indices; the
+  // position of the j-th is in the row that begins j * step (0 or 1, a constant) after x's offset.
+  // Different lines and columns never meet in x; with `split`, neither do positions along `dim`.
   template <class F>
   void run(bool split, F&& body) const {
     int64_t total = lines * along * width;
@@ -316,28 +320,33 @@ struct Walk {
     int64_t depth = split && along > 8192 ? 4096 : along ? along : 1;
     int64_t columns = chunks(width, wide), pieces = chunks(along, depth);
     int64_t per_task = kChunk / (depth * wide) + 1;
-    int64_t groups = chunks(lines, per_task);
-    parallel_for(groups * columns * pieces, double(total) * 2, [&](int64_t t) {
+    parallel_for(chunks(lines, per_task) * columns * pieces, double(total) * 2, [&](int64_t t) {
       int64_t first = t / (columns * pieces) * per_task, c = t / pieces % columns * wide;
       int64_t p = t % pieces * depth;
-      int64_t last_line = first + per_task < lines ? first + per_task : lines;
+      int64_t end_line = first + per_task < lines ? first + per_task : lines;
       int64_t w = c + wide < width ? wide : width - c, end = p + depth < along ? p + depth : along;
-      for (int64_t line = first; line < last_line; ++line) {
-        int64_t rest = line, x = c, other = c;
-        for (int i = n - 1; i >= 0; --i) {
-          int64_t k = rest % line_sizes[i];
-          rest /= line_sizes[i];
-          x += k * x_strides[i], other += k * other_strides[i];
+      int64_t at[kMaxDims], o[3] = {c, c, c};
+      for (int64_t i = n - 1, rest = first; i >= 0; rest /= sizes[i], --i) {
+        at[i] = rest % sizes[i];
+        for (int k = 0; k < 3; ++k) o[k] += at[i] * steps[i][k];
+      }
+      for (int64_t line = first; line < end_line; ++line) {
+        if (last) {
+          body(o[0] + p, o[1], o[2] + p, end - p, std::integral_constant<int64_t, 0>());
+        } else {
+          for (int64_t q = p; q < end; ++q)
+            body(o[0] + q * strides[0], o[1], o[2] + q * strides[2], w,
+                 std::integral_constant<int64_t, 1>());
         }
-        int64_t index = (line / before_ * along * before_ + line % before_) * width + c;
-        for (int64_t k = p; k < end; ++k)
-          body(index + k * index_along, x, other + k * other_along, w);
+        for (int i = n - 1; i >= 0; --i) {
+          bool carry = ++at[i] == sizes[i];
+          for (int k = 0; k < 3; ++k) o[k] += steps[i][k] - (carry ? at[i] * steps[i][k] : 0);
+          if (!carry) break;
+          at[i] = 0;
+        }
       }
     });
   }
-
- private:
-  int64_t before_;  // lines between two positions along `dim`
 };
 
 // An index tensor for dimension attribute 0 of c.in[0]; `other` has its shape or a larger one.
@@ -375,8 +384,9 @@ void execute_gather(const Call& c) {
     using T = decltype(zero);
     const T* from = x.data<T>();
     T* to = c.out[0].data<T>();
-    walk.run(true, [&](int64_t i, int64_t xo, int64_t, int64_t width) {
-      for (int64_t j = 0; j < width; ++j) to[i + j] = from[xo + j + at[i + j] * walk.x_along];
+    walk.run(true, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t, int64_t count,
+                                                auto step) {
+      for (int64_t j = 0; j < count; ++j) to[i + j] = from[x0 + j * step + at[i + j] * along];
     });
   });
 }
@@ -404,9 +414,9 @@ void scatter(const Call& c, F&& update) {
             src.ndim() ? src.shape : one, dim);
   const T* from = src.data<T>();
   T* to = out.data<T>();
-  walk.run(false, [&](int64_t i, int64_t xo, int64_t so, int64_t width) {
-    for (int64_t j = 0; j < width; ++j)
-      update(to[xo + j + at[i + j] * walk.x_along], from[so + j]);
+  walk.run(false, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t s0, int64_t count,
+                                               auto step) {
+    for (int64_t j = 0; j < count; ++j) update(to[x0 + j * step + at[i + j] * along], from[s0 + j]);
   });
 }
 void execute_scatter(const Call& c) {

@@ -169,8 +169,12 @@ void sgd_step(const Array* params, const Array* grads, const Array* momentum_buf
     fail(ErrorKind::value, "sgd: momentum needs momentum_buffers");
   if (options.nesterov && (options.momentum <= 0 || options.dampening != 0))
     fail(ErrorKind::value, "sgd: nesterov needs a positive momentum and no dampening");
-  const SgdFactors factors{options.maximize ? -1.0 : 1.0, options.weight_decay, options.momentum,
-                           1 - options.dampening,         options.lr,           options.nesterov,
+  const SgdFactors factors{options.maximize ? -1.0 : 1.0,
+                           options.weight_decay,
+                           options.momentum,
+                           1 - options.dampening,
+                           options.lr,
+                           options.nesterov,
                            options.first};
   Lists lists{"sgd", {params, grads, options.momentum != 0 ? momentum_buffers : nullptr}, 3, n};
   with_groups(lists, true, [&](const Group* groups, int count) {

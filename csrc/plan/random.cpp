@@ -54,8 +54,7 @@ void by_real(DType dtype, F&& f) {
 void prepare_real(Call& c) {
   DType dtype = dtype_attr(c, 1);
   if (!is_floating(dtype))
-    fail(ErrorKind::type, "%s: got %s; expected a floating point dtype", c.name,
-         dtype_name(dtype));
+    fail(ErrorKind::type, "%s: got %s; expected a floating point dtype", c.name, dtype_name(dtype));
   c.out[0] = empty(shape_attr(c, 0), dtype);
 }
 void prepare_uniform(Call& c) {
@@ -82,19 +81,20 @@ void execute_real(const Call& c, Member member, double ns_each) {
     for_chunks(
         out.numel(), ns_each * sizeof(T),
         [&](int64_t begin, int64_t end) {
-          make_as<T>(out, compute_type(out.dtype), begin, end,
-                     [&](T* to, int64_t first, int64_t n) {
-                       member(table)(to, first, n, stream, a, b);
-                     });
+          make_as<T>(
+              out, compute_type(out.dtype), begin, end,
+              [&](T* to, int64_t first, int64_t n) { member(table)(to, first, n, stream, a, b); });
         },
         kBlock);
   });
 }
 void execute_uniform(const Call& c) {
-  execute_real(c, [](const auto& table) { return table.uniform; }, 0.1);
+  execute_real(
+      c, [](const auto& table) { return table.uniform; }, 0.1);
 }
 void execute_normal(const Call& c) {
-  execute_real(c, [](const auto& table) { return table.normal; }, 0.4);
+  execute_real(
+      c, [](const auto& table) { return table.normal; }, 0.4);
 }
 
 // --- randint: (shape, dtype, low, high, seed, offset); randperm: (n, seed, offset) ---

@@ -1,5 +1,6 @@
 // Moving elements without reading their values as numbers: cat, tril, triu, flip, roll,
-// repeat_interleave, diag_embed; and one_hot and nonzero, which turn indices into a tensor and back.
+// repeat_interleave, diag_embed; and one_hot and nonzero, which turn indices into a tensor and
+// back.
 #include "plan/rearrange.h"
 
 #include "kernels/table.h"
@@ -127,6 +128,15 @@ void prepare_roll(Call& c) {
   c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
 }
 
+// memcpy in short pieces. What it does for long runs (rep movsb) is several times slower where
+// source and destination lie nearly alike in their pages, as the rows of a rolled tensor do.
+static void copy_run(char* dst, const char* src, int64_t bytes) {
+  constexpr int64_t kPiece = 256;
+  for (; bytes >= kPiece; bytes -= kPiece, dst += kPiece, src += kPiece)
+    std::memcpy(dst, src, kPiece);
+  std::memcpy(dst, src, size_t(bytes));
+}
+
 static void rearrange(const Dims& shape, const Array& x, const Array& out, const Source& source) {
   int64_t numel = x.numel(), item = int64_t(x.item());
   int last = shape.n - 1;
@@ -151,8 +161,8 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
           if (source.reversed[last]) {
             copy(to, 1, from + (width - 1) * item, -1, width, size_t(item));
           } else {
-            std::memcpy(to, from + (width - shift) * item, size_t(shift * item));
-            std::memcpy(to + shift * item, from, size_t((width - shift) * item));
+            copy_run(to, from + (width - shift) * item, shift * item);
+            copy_run(to + shift * item, from, (width - shift) * item);
           }
         }
       },
@@ -205,21 +215,25 @@ void execute_repeat_interleave(const Call& c) {
   int64_t repeats = integer_attr(c, 0);
   Around shape(x.shape, wrap_dim(c.name, integer_attr(c, 1), x.ndim()));
   int64_t bytes = shape.inner * int64_t(x.item());
-  auto copy = kernels().numeric->copy_strided;
-  for_chunks(
-      shape.outer * shape.size, double(repeats) * (5 + double(bytes) * 0.05),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          char* to = c.out[0].data() + r * repeats * bytes;
-          const char* from = x.data() + r * bytes;
-          if (shape.inner == 1) {
-            copy(to, 1, from, 0, repeats, size_t(bytes));
-          } else {
-            for (int64_t k = 0; k < repeats; ++k) std::memcpy(to + k * bytes, from, size_t(bytes));
-          }
-        }
-      },
-      kChunk / (bytes * repeats + 1) + 1);
+  auto each = [&](auto&& repeat) {  // repeat(r, to) for every slice
+    for_chunks(
+        shape.outer * shape.size, double(repeats) * (1 + double(bytes) * 0.05),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end; ++r) repeat(r, c.out[0].data() + r * repeats * bytes);
+        },
+        kChunk / (bytes * repeats + 1) + 1);
+  };
+  if (shape.inner > 1)
+    return each([&](int64_t r, char* to) {
+      for (int64_t k = 0; k < repeats; ++k)
+        std::memcpy(to + k * bytes, x.data() + r * bytes, size_t(bytes));
+    });
+  by_item_size(x.item(), [&](auto zero) {
+    using T = decltype(zero);
+    each([&](int64_t r, char* to) {
+      for (int64_t k = 0; k < repeats; ++k) reinterpret_cast<T*>(to)[k] = x.data<T>()[r];
+    });
+  });
 }
 
 void prepare_diag_embed(Call& c) {
@@ -284,8 +298,8 @@ static void count_nonzero(const Call& c, int64_t* counts) {
   });
 }
 static int64_t* nonzero_counts(const Call& c) {
-  int64_t* counts = static_cast<int64_t*>(
-      scratch(size_t(chunks(c.in[0].numel()) + 1) * sizeof(int64_t)));
+  int64_t* counts =
+      static_cast<int64_t*>(scratch(size_t(chunks(c.in[0].numel()) + 1) * sizeof(int64_t)));
   count_nonzero(c, counts);
   return counts;
 }
@@ -306,14 +320,28 @@ void execute_nonzero(const Call& c) {
   by_dtype(c.name, x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* p = x.data<T>();
+    const int last = x.ndim() - 1;
+    if (last < 0) return;
     for_chunks(x.numel(), 1, [&](int64_t begin, int64_t end) {
       int64_t at[kMaxDims], *out = c.out[0].data<int64_t>() + counts[begin / kChunk] * x.ndim();
-      for (int64_t i = x.ndim() - 1, rest = begin; i >= 0; rest /= x.shape[int(i)], --i)
-        at[i] = rest % x.shape[int(i)];
-      for (int64_t i = begin; i < end; ++i) {
-        if (p[i] != T(0))
-          for (int k = 0; k < x.ndim(); ++k) *out++ = at[k];
-        for (int k = x.ndim() - 1; k >= 0 && ++at[k] == x.shape[k]; --k) at[k] = 0;
+      int64_t rest = begin, seen = begin;  // `at` is the index of element `seen`
+      for (int k = last; k >= 0; rest /= x.shape[k], --k) at[k] = rest % x.shape[k];
+      constexpr int64_t kPiece = 256;
+      for (int64_t i = begin; i < end; i += kPiece) {
+        int64_t found[kPiece], n = 0;  // without branches, whose direction nobody can predict
+        for (int64_t j = i; j < (i + kPiece < end ? i + kPiece : end); ++j) {
+          found[n] = j;
+          n += p[j] != T(0);
+        }
+        for (int64_t j = 0; j < n; ++j) {
+          at[last] += found[j] - seen;
+          seen = found[j];
+          for (int k = last; k > 0 && at[k] >= x.shape[k]; --k) {
+            at[k - 1] += at[k] / x.shape[k];
+            at[k] %= x.shape[k];
+          }
+          for (int k = 0; k <= last; ++k) *out++ = at[k];
+        }
       }
     });
   });

@@ -1,5 +1,5 @@
-// Running sums and products along a dimension: x; (dim). Integers give int64. Floats are accumulated
-// in float64 and rounded at each output.
+// Running sums and products along a dimension: x; (dim). Integers give int64. Floats are
+// accumulated in float64 and rounded at each output.
 #include "plan/scan.h"
 
 #include "plan/arguments.h"
@@ -37,8 +37,7 @@ static void scan(const Call& c, int64_t start, F&& join) {
             Out* to = c.out[0].data<Out>() + at;
             if (inner == 1) {
               Sum sum = Sum(start);
-              for (int64_t k = 0; k < shape.size; ++k)
-                to[k] = Out(sum = join(sum, Sum(from[k])));
+              for (int64_t k = 0; k < shape.size; ++k) to[k] = Out(sum = join(sum, Sum(from[k])));
               continue;
             }
             Sum sums[kColumns];

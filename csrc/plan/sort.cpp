@@ -148,12 +148,12 @@ void execute_sort(const Call& c) {
   by_entry(c.name, x.dtype, n, [&](auto zero, auto e) {
     using T = decltype(zero);
     using E = decltype(e);
-    order_lines<T, E>(c, dim, n, integer_attr(c, 1) != 0, 20,
-                      [](const T* from, int64_t stride, E* a, E* spare, int64_t n, bool descending) {
-                        for (int64_t i = 0; i < n; ++i)
-                          a[i] = entry<E>(from[i * stride], i, descending);
-                        return radix_sort(a, spare, n, int(sizeof(key_of(T()))));
-                      });
+    order_lines<T, E>(
+        c, dim, n, integer_attr(c, 1) != 0, 20,
+        [](const T* from, int64_t stride, E* a, E* spare, int64_t n, bool descending) {
+          for (int64_t i = 0; i < n; ++i) a[i] = entry<E>(from[i * stride], i, descending);
+          return radix_sort(a, spare, n, int(sizeof(key_of(T()))));
+        });
   });
 }
 

@@ -29,7 +29,7 @@ NAMES = ["anna", "hannah", "nan", "ana", "hana", "nanna", "ann", "hanna"]
 
 @pytest.fixture(autouse=True)
 def default_sigint() -> Iterator[None]:
-    """Undo the ignoring of Ctrl-C that a shell gives its background jobs."""
+    """Hear Ctrl-C, here and in children, even where a shell has its background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # fit puts it back
@@ -116,7 +116,7 @@ def test_a_line_is_learned() -> None:
 
 
 def test_a_gpt_learns_names() -> None:
-    """Knowing how often each letter comes is 1.36 nats, the pairs 0.9; attention goes lower."""
+    """The frequencies of letters give 1.28 nats, of pairs 0.92; perfection would be 0.41."""
     bt.manual_seed(0)
     tokenizer = gpt.Tokenizer("".join(NAMES))
     model = gpt.GPT(tokenizer.vocab_size, block_size=8)
@@ -428,7 +428,6 @@ def start(tmp_path: Path, path: Path, steps: int, pause: float, resume: bool) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout and process.stdout.readline() == "ready\n"
     return process

@@ -10,7 +10,33 @@ from ._core import get_default_dtype, set_default_dtype
 from .dtypes import dtype as DType
 from .tensor import Tensor, apply, method, ops
 
-__all__ = ["get_default_dtype", "set_default_dtype"]
+__all__ = [
+    "arange",
+    "as_tensor",
+    "asarray",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "frombuffer",
+    "full",
+    "full_like",
+    "get_default_dtype",
+    "linspace",
+    "logspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "set_default_dtype",
+    "tensor",
+    "to_dlpack",
+    "tril_indices",
+    "triu_indices",
+    "zeros",
+    "zeros_like",
+]
+
 
 
 def tensor(

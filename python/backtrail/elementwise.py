@@ -9,6 +9,24 @@ from . import dtypes
 from ._core import pointwise_info
 from .tensor import Op, Tensor, apply, apply_, method, ops
 
+__all__ = [
+    "bitwise_not",
+    "clamp",
+    "clip",
+    "clone",
+    "div",
+    "divide",
+    "isclose",
+    "lerp",
+    "masked_fill",
+    "nan_to_num",
+    "pow",
+    "promote_types",
+    "round",
+    "true_divide",
+    "where",
+]
+
 _PLAIN: dict[str, Any] = {}
 
 
@@ -81,7 +99,6 @@ def publish(op: Op) -> Any:
 for _op in ops.values():
     if _op.kind == "pointwise":
         _PLAIN[_op.name] = publish(_op)
-globals().update(_PLAIN)
 
 _ALIASES = {
     "negative": "neg",
@@ -103,7 +120,7 @@ _ALIASES = {
     "fix": "trunc",
 }
 for _alias, _name in _ALIASES.items():
-    _PLAIN[_alias] = globals()[_alias] = _PLAIN[_name]
+    _PLAIN[_alias] = _PLAIN[_name]
     setattr(Tensor, _alias, _PLAIN[_name])
 
 
@@ -296,5 +313,5 @@ divide = true_divide = div
 clip = clamp
 
 
-def __getattr__(name: str) -> Any:
-    raise AttributeError(f"module 'backtrail.elementwise' has no attribute {name!r}")
+# By name, without those that have a signature of their own above.
+FROM_REGISTRY = {name: f for name, f in _PLAIN.items() if name not in __all__}

@@ -12,6 +12,26 @@ from .reductions import ValuesIndices
 from .shaping import broadcast_tensors
 from .tensor import Tensor, apply, apply_, method, ops
 
+__all__ = [
+    "argsort",
+    "bucketize",
+    "gather",
+    "index_add",
+    "index_select",
+    "kthvalue",
+    "masked_select",
+    "median",
+    "nonzero",
+    "scatter",
+    "scatter_add",
+    "searchsorted",
+    "sort",
+    "take",
+    "take_along_dim",
+    "topk",
+    "unique",
+]
+
 _BASIC, _INDEX, _INDEX_PUT = ops["basic_index"], ops["index"], ops["index_put"]
 _SELECT, _NONZERO = ops["select"], ops["nonzero"]
 _INT, _SLICE, _NEW, _WHOLE = 0, 1, 2, 3

@@ -7,6 +7,29 @@ from typing import Any
 
 from .tensor import Tensor, apply, method, ops
 
+__all__ = [
+    "addmm",
+    "baddbmm",
+    "bmm",
+    "diag",
+    "diag_embed",
+    "dot",
+    "einsum",
+    "inner",
+    "matmul",
+    "mm",
+    "mv",
+    "norm",
+    "outer",
+    "spmm",
+    "tensordot",
+    "trace",
+    "tril",
+    "triu",
+    "vecdot",
+    "vector_norm",
+]
+
 _MATMUL, _TRIL, _TRIU = ops["matmul"], ops["tril"], ops["triu"]
 
 

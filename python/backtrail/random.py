@@ -14,6 +14,27 @@ from .creation import _made, _shape, tensor
 from .dtypes import dtype as DType
 from .tensor import Tensor, apply, method, ops
 
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "default_generator",
+    "dropout",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "multinomial",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+    "seed",
+    "set_rng_state",
+]
+
 _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
 

@@ -9,6 +9,33 @@ from typing import Any, NamedTuple
 from . import dtypes
 from .tensor import Tensor, apply, method, ops
 
+__all__ = [
+    "ValuesIndices",
+    "all",
+    "allclose",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "diff",
+    "equal",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "std",
+    "std_mean",
+    "sum",
+    "var",
+    "var_mean",
+]
+
 Dims = Any  # None, an int or a sequence of ints
 
 _SUM, _MEAN, _PROD = ops["sum"], ops["mean"], ops["prod"]

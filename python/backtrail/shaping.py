@@ -9,6 +9,50 @@ from typing import Any
 from ._core import result_type
 from .tensor import Tensor, apply, method, ops
 
+__all__ = [
+    "as_strided",
+    "atleast_1d",
+    "broadcast_shapes",
+    "broadcast_tensors",
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "concat",
+    "concatenate",
+    "contiguous",
+    "diagonal",
+    "expand",
+    "expand_as",
+    "flatten",
+    "flip",
+    "hstack",
+    "moveaxis",
+    "movedim",
+    "narrow",
+    "permute",
+    "ravel",
+    "repeat",
+    "repeat_interleave",
+    "reshape",
+    "reshape_as",
+    "roll",
+    "select",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "t",
+    "tile",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unfold",
+    "unsqueeze",
+    "view",
+    "view_as",
+    "vstack",
+]
+
 _VIEW, _RESHAPE, _PERMUTE, _EXPAND = (ops[n] for n in ("view", "reshape", "permute", "expand"))
 _TRANSPOSE, _SQUEEZE, _UNSQUEEZE = (ops[n] for n in ("transpose", "squeeze", "unsqueeze"))
 _SLICE, _SELECT, _CAT, _CLONE = (ops[n] for n in ("slice", "select", "cat", "clone"))

@@ -11,8 +11,7 @@
 namespace backtrail {
 namespace {
 
-// --- Rows: a tensor seen as (outer, size, inner), of which an index picks positions along `size`
-// ---
+// --- rows: an index picks positions along `size` of a tensor seen as (outer, size, inner) ---
 
 // dst[o, i, :] = src[o, index[i], :].
 void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,

@@ -124,7 +124,7 @@ def test_clip_grad_norm() -> None:
     assert values(parameters[0].grad) == pytest.approx([0.6, 0], rel=1e-5)
     assert nn.utils.clip_grad_norm_(parameters, 10.0).item() == pytest.approx(1, rel=1e-5)
     assert values(parameters[1].grad) == pytest.approx([0.8], rel=1e-5)
-    for order, expected in ((1, 7), (math.inf, 4), (3, 91 ** (1 / 3)), (0, 2)):
+    for order, expected in ((1, 7), (math.inf, 4), (3, 91 ** (1 / 3))):
         parameters = with_grads([3.0, 0.0], [-4.0])
         norm = nn.utils.clip_grad_norm_(parameters, 1.0, norm_type=order)
         assert norm.item() == pytest.approx(expected, rel=1e-6)

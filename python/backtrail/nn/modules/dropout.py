@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...creation import ones
 from ...tensor import Tensor
 from .. import functional as F
 from .module import Module
@@ -30,32 +29,15 @@ class Dropout(_Dropout):
         return F.dropout(input, self.p, self.training, self.inplace)
 
 
-class _ChannelDropout(_Dropout):
-    """Dropout of whole channels; `_spatial` is the number of dimensions after C."""
-
-    _spatial: int
+class Dropout1d(_Dropout):
+    """Zero whole channels of (N, C, L) with probability p."""
 
     def forward(self, input: Tensor) -> Tensor:
-        dims = input.dim()
-        if dims not in (self._spatial + 1, self._spatial + 2):
-            raise ValueError(
-                f"{self._get_name()}: expected {self._spatial + 1}D or {self._spatial + 2}D input, "
-                f"got {dims}D of shape {tuple(input.shape)}"
-            )
-        if not self.training or self.p == 0:
-            return input
-        shape = (*input.shape[: dims - self._spatial], *(1,) * self._spatial)
-        keep = F.dropout(ones(shape, dtype=input.dtype), self.p, True)
-        return input.mul_(keep) if self.inplace else input * keep
+        return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
-class Dropout1d(_ChannelDropout):
-    """Zero whole channels of (N, C, L) or (C, L) with probability p."""
+class Dropout2d(_Dropout):
+    """Zero whole channels of (N, C, H, W) with probability p."""
 
-    _spatial = 1
-
-
-class Dropout2d(_ChannelDropout):
-    """Zero whole channels of (N, C, H, W) or (C, H, W) with probability p."""
-
-    _spatial = 2
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout2d(input, self.p, self.training, self.inplace)

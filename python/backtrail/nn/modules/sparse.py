@@ -16,8 +16,9 @@ from .module import Module
 class Embedding(Module):
     """Map integer indices (*) to rows (*, embedding_dim) of a table drawn from N(0, 1).
 
-    The row `padding_idx` starts at zero and receives no gradient. With `max_norm`, rows that are
-    looked up are first scaled down in place to that `norm_type`-norm.
+    The row `padding_idx` starts at zero and receives no gradient. Raises ValueError for a
+    padding_idx outside the table and for options that are not supported: max_norm,
+    scale_grad_by_freq, sparse.
     """
 
     weight: Parameter
@@ -37,8 +38,11 @@ class Embedding(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        if sparse:
-            raise ValueError("Embedding: sparse gradients are not supported; use sparse=False")
+        if sparse or scale_grad_by_freq or max_norm is not None:
+            raise ValueError(
+                "Embedding: max_norm, scale_grad_by_freq and sparse are not supported; "
+                "leave them at their defaults"
+            )
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         if padding_idx is not None:
@@ -49,10 +53,6 @@ class Embedding(Module):
                 )
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
-        self.max_norm = max_norm
-        self.norm_type = norm_type
-        self.scale_grad_by_freq = scale_grad_by_freq
-        self.sparse = sparse
         if _weight is None:
             table = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)
             self.weight = Parameter(table, requires_grad=not _freeze)
@@ -73,15 +73,7 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(
-            input,
-            self.weight,
-            self.padding_idx,
-            self.max_norm,
-            self.norm_type,
-            self.scale_grad_by_freq,
-            self.sparse,
-        )
+        return F.embedding(input, self.weight, self.padding_idx)
 
     @classmethod
     def from_pretrained(
@@ -113,13 +105,5 @@ class Embedding(Module):
         )
 
     def extra_repr(self) -> str:
-        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
-        if self.padding_idx is not None:
-            parts.append(f"padding_idx={self.padding_idx}")
-        if self.max_norm is not None:
-            parts.append(f"max_norm={self.max_norm}")
-        if self.norm_type != 2:
-            parts.append(f"norm_type={self.norm_type}")
-        if self.scale_grad_by_freq:
-            parts.append(f"scale_grad_by_freq={self.scale_grad_by_freq}")
-        return ", ".join(parts)
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ... import _core
 from ...autograd import no_grad
 from ...creation import tensor
-from ...functional import stack
+from ...functional import norm, stack
 from ...tensor import Tensor
 
 
@@ -35,35 +35,15 @@ def clip_grad_norm_(
     if not grads:
         return tensor(0.0)
     max_norm, norm_type = float(max_norm), float(norm_type)
-    if norm_type == 2.0 and not error_if_nonfinite:
-        total: Tensor = _core.clip_grad_norm(grads, max_norm, norm_type)
-        return total
-    with no_grad():
-        total = _norm(stack([_norm(grad, norm_type) for grad in grads]), norm_type)
-        if error_if_nonfinite and not math.isfinite(total.item()):
+    if error_if_nonfinite:
+        with no_grad():
+            total = norm(stack([norm(grad, norm_type) for grad in grads]), norm_type).item()
+        if not math.isfinite(total):
             raise RuntimeError(
-                f"clip_grad_norm_: the total norm of order {norm_type} is {total.item()}, so the "
+                f"clip_grad_norm_: the total norm of order {norm_type} is {total}, so the "
                 "gradients cannot be clipped; pass error_if_nonfinite=False to scale them anyway"
             )
-        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(scale)
-    return total
-
-
-def _norm(x: Tensor, order: float) -> Tensor:
-    """Return the vector norm of all elements, 0-dim; order 0 counts those that are not zero."""
-    if order == math.inf:
-        return x.abs().max()
-    if order == -math.inf:
-        return x.abs().min()
-    if order == 0:
-        return (x != 0).sum().to(x.dtype)
-    if order == 1:
-        return x.abs().sum()
-    if order == 2:
-        return (x * x).sum().sqrt()
-    return x.abs().pow(order).sum().pow(1 / order)
+    return _core.clip_grad_norm(grads, max_norm, norm_type)
 
 
 def clip_grad_value_(

@@ -181,7 +181,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         tensor.zero_()
         for g in range(groups):
             for i in range(min(group, inputs)):
-                tensor[(g * group + i, i, *centre)] = 1
+                position = (g * group + i, i, *centre)
+                tensor[position] = 1
     return tensor
 
 

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-def _rebuild(data: Tensor, requires_grad: bool) -> Parameter:
-    return Parameter(data, requires_grad)
-
-
 class Parameter(Tensor):
     """Wrap `data`, sharing its storage, as a leaf that Modules register when assigned.
 
@@ -27,15 +23,9 @@ class Parameter(Tensor):
         made: Self = Tensor._make_subclass(cls, data, requires_grad)
         return made
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        known = memo.get(id(self))
-        if known is None:
-            known = memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
-        parameter: Parameter = known
-        return parameter
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild, (self.detach(), self.requires_grad)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Without the gradient, as in PyTorch: a copied model starts with none.
+        return type(self)(self.detach().clone(), self.requires_grad)
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()

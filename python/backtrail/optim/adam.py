@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _core
+from .._core import adam_step
 from ..creation import zeros_like
 from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
@@ -102,7 +102,7 @@ class Adam(Optimizer):
                 batch.max_exp_avg_sqs.append(state["max_exp_avg_sq"])
         beta1, beta2 = group["betas"]
         for step, batch in batches.items():
-            _core.adam_step(
+            adam_step(
                 batch.params,
                 batch.grads,
                 batch.exp_avgs,

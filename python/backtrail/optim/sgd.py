@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _core
+from .._core import sgd_step
 from ..creation import empty_like
 from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
@@ -94,7 +94,7 @@ class SGD(Optimizer):
         first: bool,
     ) -> None:
         if params:
-            _core.sgd_step(
+            sgd_step(
                 params,
                 grads,
                 buffers,

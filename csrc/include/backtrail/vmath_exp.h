@@ -67,7 +67,7 @@ constexpr double kExpm1Max = sizeof(T) == 4 ? 89.5 : 710.5;
 
 }  // namespace math
 
-// exp: largest error 1 ULP.
+// exp: largest error 0.9 ULP; without FMA 1.2.
 template <class T>
 BACKTRAIL_INLINE Vec<T> exp(Vec<T> x) {
   x = sizeof(T) == 4 ? math::clamp(x, -105, 90) : math::clamp(x, -746, 711);
@@ -75,7 +75,7 @@ BACKTRAIL_INLINE Vec<T> exp(Vec<T> x) {
   return math::scale(math::exp_near_0(r), n);
 }
 
-// exp2: largest error 1 ULP.
+// exp2: largest error 0.9 ULP (float), 1.0 (double); without FMA 1.2, 1.3.
 template <class T>
 BACKTRAIL_INLINE Vec<T> exp2(Vec<T> x) {
   x = sizeof(T) == 4 ? math::clamp(x, -151, 129) : math::clamp(x, -1076, 1025);
@@ -84,14 +84,14 @@ BACKTRAIL_INLINE Vec<T> exp2(Vec<T> x) {
   return math::scale(math::exp_near_0((x - n) * Vec<T>(math::kLn2)), n);
 }
 
-// expm1: largest error 1 ULP.
+// expm1: largest error 1.1 ULP (float), 1.2 (double); without FMA 1.2.
 template <class T>
 BACKTRAIL_INLINE Vec<T> expm1(Vec<T> x) {
   Vec<T> y = Vec<T>(4) * math::quarter_expm1(math::clamp(x, -40, math::kExpm1Max<T>));
   return select(abs(x) < Vec<T>(math::Real<T>::kTiny), x, y);
 }
 
-// sinh: largest error 2 ULP.
+// sinh: largest error 1.9 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> sinh(Vec<T> x) {
   Vec<T> y = abs(x), q = math::quarter_expm1(below(Vec<T>(math::kExpm1Max<T>), y));
@@ -102,7 +102,7 @@ BACKTRAIL_INLINE Vec<T> sinh(Vec<T> x) {
   return copysign(select(y < Vec<T>(math::Real<T>::kTiny), y, s), x);
 }
 
-// cosh: largest error 2 ULP.
+// cosh: largest error 1.4 ULP; without FMA 1.7.
 template <class T>
 BACKTRAIL_INLINE Vec<T> cosh(Vec<T> x) {
   auto [n, r] = math::reduce_ln2(below(Vec<T>(math::kExpm1Max<T>), abs(x)));
@@ -110,7 +110,7 @@ BACKTRAIL_INLINE Vec<T> cosh(Vec<T> x) {
   return Vec<T>(2) * (quarter + Vec<T>(0.0625) / quarter);
 }
 
-// tanh: largest error 2 ULP.
+// tanh: largest error 1.4 ULP (float), 2.0 (double).
 BACKTRAIL_INLINE Vec<float> tanh(Vec<float> x) {
   using V = Vec<float>;
   V y = below(V(10), abs(x)), z = y * y;

@@ -162,7 +162,7 @@ BACKTRAIL_INLINE Vec<double> power_of_positive(Vec<double> a, Vec<double> y) {
 
 }  // namespace math
 
-// log: largest error 1 ULP.
+// log: largest error 0.9 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> log(Vec<T> x) {
   using V = Vec<T>;
@@ -177,7 +177,7 @@ BACKTRAIL_INLINE Vec<T> log(Vec<T> x) {
 #endif
 }
 
-// log2: largest error 1 ULP.
+// log2: largest error 0.9 ULP (float), 1.0 (double).
 BACKTRAIL_INLINE Vec<float> log2(Vec<float> x) {
   return math::log_to_base(x, 1.0f, 0.0f, 1.4426950216293335f, 1.9259629911266175e-08f);
 }
@@ -185,7 +185,7 @@ BACKTRAIL_INLINE Vec<double> log2(Vec<double> x) {
   return math::log_to_base(x, 1.0, 0.0, 1.4426950408889634, 2.0355273740931033e-17);
 }
 
-// log10: largest error 1 ULP.
+// log10: largest error 0.9 ULP.
 BACKTRAIL_INLINE Vec<float> log10(Vec<float> x) {
   return math::log_to_base(x, 0.301025390625f, 4.605038981195214e-06f, 0.4342944920063019f,
                            -1.0103050052231683e-08f);
@@ -195,7 +195,7 @@ BACKTRAIL_INLINE Vec<double> log10(Vec<double> x) {
                            1.098319650216765e-17);
 }
 
-// log1p: largest error 1 ULP.
+// log1p: largest error 1.3 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> log1p(Vec<T> x) {
   using V = Vec<T>;
@@ -206,7 +206,7 @@ BACKTRAIL_INLINE Vec<T> log1p(Vec<T> x) {
   return select(abs(x) < V(math::Real<T>::kTiny), x, y);
 }
 
-// asinh: largest error 2 ULP (double), 1 ULP (float, by way of double).
+// asinh: largest error 0.51 ULP (float), 1.8 (double).
 BACKTRAIL_INLINE Vec<double> asinh(Vec<double> x) {
   using V = Vec<double>;
   // log1p(y + y^2 / (1 + sqrt(1 + y^2))), the sum in two parts; log(y) + ln 2 where y^2 would
@@ -221,7 +221,7 @@ BACKTRAIL_INLINE Vec<double> asinh(Vec<double> x) {
   return copysign(select(y < V(math::kInf), a, y), x);
 }
 
-// acosh: largest error 2 ULP (double), 1 ULP (float, by way of double).
+// acosh: largest error 0.51 ULP (float), 1.6 (double); without FMA 0.51, 2.3.
 BACKTRAIL_INLINE Vec<double> acosh(Vec<double> x) {
   using V = Vec<double>;
   // log1p(t + sqrt(2 t + t^2)) with t = x - 1; log(x) + ln 2 where t^2 would overflow.
@@ -238,7 +238,7 @@ BACKTRAIL_INLINE Vec<double> acosh(Vec<double> x) {
   return select(x < V(1), V(-__builtin_nan("")), y);
 }
 
-// atanh: largest error 2 ULP (double), 1 ULP (float, by way of double).
+// atanh: largest error 0.51 ULP (float), 1.6 (double); without FMA 0.51, 2.1.
 BACKTRAIL_INLINE Vec<double> atanh(Vec<double> x) {
   using V = Vec<double>;
   V y = abs(x);
@@ -260,8 +260,8 @@ BACKTRAIL_INLINE Vec<float> atanh(Vec<float> x) {
   return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return atanh(v); }, x);
 }
 
-// pow: largest error 1 ULP. IEEE 754's pow: 1 for y = 0 and for x = 1 even with NaN, NaN for x < 0
-// unless y is an integer.
+// pow: largest error 0.51 ULP (float), 1.3 (double). IEEE 754's pow: 1 for y = 0 and for x = 1 even
+// with NaN, NaN for x < 0 unless y is an integer.
 template <class T>
 BACKTRAIL_INLINE Vec<T> pow(Vec<T> x, Vec<T> y) {
   using V = Vec<T>;

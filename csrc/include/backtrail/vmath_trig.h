@@ -220,7 +220,7 @@ BACKTRAIL_INLINE ArcSine<T> arc_sine(Vec<T> x) {
 
 }  // namespace math
 
-// sin: largest error 2 ULP.
+// sin: largest error 0.51 ULP (float), 1.5 (double); without FMA 0.51, 2.0.
 BACKTRAIL_INLINE Vec<float> sin(Vec<float> x) {
   auto f = [](Vec<double> v) BACKTRAIL_ALWAYS_INLINE {
     auto angle = math::reduce_pi_of_float<math::Step::pi>(v);
@@ -234,7 +234,7 @@ BACKTRAIL_INLINE Vec<double> sin(Vec<double> x) {
   return select(abs(x) < Vec<double>(0x1p-28), x, y);
 }
 
-// cos: largest error 2 ULP.
+// cos: largest error 0.51 ULP (float), 1.5 (double); without FMA 0.51, 2.0.
 BACKTRAIL_INLINE Vec<float> cos(Vec<float> x) {
   auto f =
       [](Vec<double> v) BACKTRAIL_ALWAYS_INLINE {  // cos((n + 1/2) pi + r) = (-1)^(n + 1) sin(r)
@@ -248,7 +248,7 @@ BACKTRAIL_INLINE Vec<double> cos(Vec<double> x) {
   return math::negate_if_odd(math::sin_near_0(r, rest), k + Vec<double>(0.5));
 }
 
-// tan: largest error 2 ULP.
+// tan: largest error 0.51 ULP (float), 1.7 (double).
 BACKTRAIL_INLINE Vec<double> tan(Vec<double> x) {
   using V = Vec<double>;
   auto [k, r, rest] = math::reduce_pi<math::Step::half_pi>(x);
@@ -260,7 +260,7 @@ BACKTRAIL_INLINE Vec<float> tan(Vec<float> x) {
   return math::in_double([](auto v) BACKTRAIL_ALWAYS_INLINE { return tan(v); }, x);
 }
 
-// asin: largest error 2 ULP.
+// asin: largest error 1.8 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> asin(Vec<T> x) {
   using V = Vec<T>;
@@ -270,7 +270,7 @@ BACKTRAIL_INLINE Vec<T> asin(Vec<T> x) {
   return copysign(select(far, a, y + tail), x);
 }
 
-// acos: largest error 2 ULP.
+// acos: largest error 1.2 ULP (float), 1.3 (double).
 template <class T>
 BACKTRAIL_INLINE Vec<T> acos(Vec<T> x) {
   using V = Vec<T>;
@@ -285,7 +285,7 @@ BACKTRAIL_INLINE Vec<T> acos(Vec<T> x) {
   return select(far & !negative, twice + twice_tail, a);
 }
 
-// atan: largest error 2 ULP.
+// atan: largest error 1.2 ULP (float), 1.3 (double); without FMA 1.3, 1.4.
 template <class T>
 BACKTRAIL_INLINE Vec<T> atan(Vec<T> x) {
   using V = Vec<T>;
@@ -296,7 +296,7 @@ BACKTRAIL_INLINE Vec<T> atan(Vec<T> x) {
   return copysign(select(far, V(math::Pi<T>::high / 2) + (t + tail), t + tail), x);
 }
 
-// atan2: largest error 2 ULP.
+// atan2: largest error 1.5 ULP.
 template <class T>
 BACKTRAIL_INLINE Vec<T> atan2(Vec<T> y, Vec<T> x) {
   using V = Vec<T>;

@@ -61,51 +61,11 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t& rs, int64_t& cs, T* ou
   cs = rows;
 }
 
-// Memory that will be read soon, brought into the L2 cache a few lines at a time while tiles are
-// computed.
-template <class T>
-class Ahead {
- public:
-  // rows x cols elements, needed after `times` calls of fetch().
-  Ahead(const T* p, int64_t rows, int64_t cols, int64_t rs, int64_t cs, int64_t times) {
-    if (cs != 1) {
-      if (rs != 1) return;
-      int64_t t = rows;
-      rows = cols;
-      cols = t;
-      rs = cs;
-    }
-    next_ = p;
-    stride_ = rs;
-    rows_ = rows;
-    lines_ = (cols + 2 * kLine - 2) / kLine;  // wherever the first begins
-    count_ = rows_ * lines_ / times + 1;
-  }
-  void fetch() {
-    for (int64_t i = 0; i < count_ && rows_ > 0; ++i) {
-      __builtin_prefetch(next_ + line_ * kLine, 0, 2);
-      if (++line_ < lines_) continue;
-      line_ = 0;
-      next_ += stride_;
-      --rows_;
-    }
-  }
-
- private:
-  static constexpr int64_t kLine = 64 / sizeof(T);
-  const T* next_ = nullptr;
-  int64_t stride_ = 0, rows_ = 0, lines_ = 0, count_ = 0, line_ = 0;
-};
-
 constexpr int64_t kPrefetchDepth = 64;  // below this a tile is too short to hide a fetch
 
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
-  const bool prefetch = g.k >= kPrefetchDepth;
-  const int64_t tiles_across = g.n / (lanes << kTiles<T>.most[kTileRows - 1]) + 1;
-  Ahead<T> next_b(g.next_b, g.next_b ? g.k : 0, g.n, g.next_b_rs, g.next_b_cs,
-                  tiles_across * ((g.m + kTileRows - 1) / kTileRows));
   for (int64_t i = 0, rows; i < g.m; i += rows) {
     rows = g.m - i;
     if (rows > kTileRows) {  // even panels: no thin one at the end
@@ -114,8 +74,6 @@ void block(const GemmBlock<T>& g) {
     }
     const T* a = g.a + i * g.a_rs;
     int64_t a_rs = g.a_rs, a_cs = g.a_cs;
-    Ahead<T> next_a(a + rows * a_rs, g.m - i - rows < rows ? g.m - i - rows : rows, g.k, a_rs, a_cs,
-                    tiles_across);
     if (g.a_panel) {
       pack_a(rows, g.k, a, a_rs, a_cs, g.a_panel);
       a = g.a_panel;
@@ -124,18 +82,15 @@ void block(const GemmBlock<T>& g) {
     const auto& tiles = kTiles<T>.at[rows - 1];
     const int most = kTiles<T>.most[rows - 1];
     for (int64_t j = 0; j < g.n;) {
-      int64_t left = g.n - j;
+      const int64_t left = g.n - j;
       int log = most;
       while (log > 0 && ((int64_t(1) << log) - 1) * lanes >= left) --log;
-      int64_t width = lanes << log;
-      if (prefetch) {
-        for (int64_t r = 0; r < rows; ++r)  // the next tile of c
+      const int64_t width = lanes << log;
+      if (g.k >= kPrefetchDepth)  // the next tile of c, while this one is computed
+        for (int64_t r = 0; r < rows; ++r)
           for (int64_t v = 0; v < width; v += lanes)
             __builtin_prefetch(c + r * g.c_rs + j + width + v, 1);
-        next_a.fetch();
-        next_b.fetch();
-      }
-      bool partial = width > left;
+      const bool partial = width > left;
       tiles[log][partial](g, a, a_rs, a_cs, g.b + j / lanes * g.b_vs, c + j,
                           g.bias ? g.bias + j : nullptr, partial ? left - (width - lanes) : lanes);
       j += width;

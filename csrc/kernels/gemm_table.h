@@ -19,8 +19,6 @@ struct GemmBlock {
   T* a_panel;  // room for a_panel_size(k) elements, to copy a's rows close together; or null
   const T* b;  // vector v of row p at b + p * b_rs + v * b_vs; the last may be shorter
   int64_t b_rs, b_vs;
-  const T* next_b;  // where the k x n elements begin that will be packed after this block, or null
-  int64_t next_b_rs, next_b_cs;
   T* c;
   int64_t c_rs;
   const T* bias;  // [n] or null

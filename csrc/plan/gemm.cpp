@@ -86,8 +86,6 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   g.a_panel = pack_a ? packed + b_size : nullptr;
   g.b_rs = pack_b ? kernels.lanes : p.b.rs;
   g.b_vs = pack_b ? panel : kernels.lanes;
-  g.next_b_rs = p.b.rs;
-  g.next_b_cs = p.b.cs;
   g.c_rs = p.c.rs;
   for (int64_t j = 0; j < p.n; j += width) {
     g.n = std::min(width, p.n - j);
@@ -101,17 +99,11 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
       g.a = p.a.data + done * p.a.cs;
       g.b = p.b.data + j * p.b.cs + done * p.b.rs;
       done += g.k;
-      const bool last = done == p.k;
-      g.next_b = nullptr;
       if (pack_b) {
         kernels.pack_b(g.k, g.n, g.b, p.b.rs, p.b.cs, packed, panel);
-        if (!last)
-          g.next_b = g.b + g.k * p.b.rs;
-        else if (j + width < p.n)
-          g.next_b = p.b.data + (j + width) * p.b.cs;
         g.b = packed;
       }
-      if (last) {
+      if (done == p.k) {
         g.bias = p.epilogue.bias ? p.epilogue.bias + j : nullptr;
         g.act = p.epilogue.act;
       }

@@ -102,6 +102,10 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("cpp_extension", "train"):  # only when asked for
+        import importlib
+
+        return importlib.import_module(f"backtrail.{name}")
     try:
         return getattr(_functional, name)
     except AttributeError:

@@ -395,5 +395,25 @@ PointwiseRecord pointwise_record() {
   return r;
 }
 
+// The records of a user's library, with the kernels it was compiled with.
+template <class... Op>
+const PointwiseRecord* library(meta::List<Op...>, int& count) {
+  static const PointwiseRecord records[] = {[] {
+    PointwiseRecord r = pointwise_record<Op>();
+    r.kernels = pointwise_table<Op>();
+    return r;
+  }()...};
+  count = int(sizeof...(Op));
+  return records;
+}
+
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail
+
+// Once in a library: the ops that it adds, `BACKTRAIL_OPS(MyOp, MyOther)`.
+#define BACKTRAIL_OPS(...)                                                                       \
+  extern "C" __attribute__((visibility("default"))) const ::backtrail::PointwiseRecord*          \
+  backtrail_ops(int* count, int* version) {                                                      \
+    *version = ::backtrail::kAbiVersion;                                                         \
+    return ::backtrail::library(::backtrail::meta::List<__VA_ARGS__>{}, *count);                 \
+  }

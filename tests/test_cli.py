@@ -14,6 +14,7 @@ from pathlib import Path
 
 import backtrail as bt
 import pytest
+from backtrail import _core
 from backtrail.cli import main
 from backtrail.examples import gpt
 
@@ -142,6 +143,22 @@ def test_the_seed_decides(folder: Path) -> None:
         return bt.load("ann.safetensors")["losses"].tolist()
 
     assert train(1) == train(1) != train(2)
+
+
+def test_threads_and_instruction_sets_change_no_bit(folder: Path) -> None:
+    """A model large enough for two threads, on each table of kernels that this CPU can run."""
+    size = "--steps 12 --batch-size 16 --n-embd 64 --n-layer 2 --block-size 12".split()
+    isas = _core.build_info()["available"].split()
+    runs = [("1", isas[-1]), *(("2", isa) for isa in isas if isa != "v2")]  # v2 has no fused add
+    contents = []
+    for i, (threads, isa) in enumerate(runs):
+        command = [*COMMAND, "train", *size, "--threads", threads, "--out", f"{i}.safetensors"]
+        environment = {**os.environ, "BACKTRAIL_ISA": isa}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        state = bt.load(f"{i}.safetensors")
+        weights = [weight.tolist() for weight in state["model"].values()]
+        contents.append((state["losses"].tolist(), weights))
+    assert all(content == contents[0] for content in contents)
 
 
 def test_one_line_is_enough(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

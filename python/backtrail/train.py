@@ -355,7 +355,13 @@ class _Progress:
                 from tqdm import tqdm
             except ImportError:
                 return self
-            self.bar = tqdm(total=self.steps, initial=self.shown, unit="step", dynamic_ncols=True)
+            self.bar = tqdm(
+                total=self.steps,
+                initial=self.shown,
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=0,  # `update` below sees to how often
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -379,7 +385,6 @@ class _Progress:
         step = len(self.history.losses)
         self.bar.set_postfix_str(self._figures(), refresh=False)
         self.bar.update(step - self.shown)
-        self.bar.refresh()
         self.shown = step
 
     def _figures(self) -> str:

@@ -10,19 +10,6 @@ from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
 
 
-class _Batch:
-    """The parameters of a group that have taken the same number of steps, as parallel lists."""
-
-    __slots__ = ("exp_avg_sqs", "exp_avgs", "grads", "max_exp_avg_sqs", "params")
-
-    def __init__(self) -> None:
-        self.params: list[Tensor] = []
-        self.grads: list[Tensor] = []
-        self.exp_avgs: list[Tensor] = []
-        self.exp_avg_sqs: list[Tensor] = []
-        self.max_exp_avg_sqs: list[Tensor] = []
-
-
 class Adam(Optimizer):
     """Step by the gradient's running mean over the root of its running square.
 
@@ -74,12 +61,12 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def _update(self, group: dict[str, Any]) -> None:
-        # The lists are gathered anew each time: 0.3 us a parameter buys freedom from any cache
+        # The lists are gathered anew each time: 0.4 us a parameter buys freedom from any cache
         # that a changed group, state or gradient could leave stale.
         amsgrad = group["amsgrad"]
         states = self.state
-        batches: dict[int, _Batch] = {}
-        batch, batch_step = _Batch(), -1
+        batches: dict[int, tuple[list[Tensor], ...]] = {}  # by number of steps taken
+        batch_step = 0
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -93,21 +80,23 @@ class Adam(Optimizer):
                 state["max_exp_avg_sq"] = zeros_like(param)
             step = state["step"] = state["step"] + 1
             if step != batch_step:
-                batch, batch_step = batches.setdefault(step, _Batch()), step
-            batch.params.append(param)
-            batch.grads.append(grad)
-            batch.exp_avgs.append(state["exp_avg"])
-            batch.exp_avg_sqs.append(state["exp_avg_sq"])
+                batch_step = step
+                lists = batches.setdefault(step, ([], [], [], [], []))
+                params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs = lists
+            params.append(param)
+            grads.append(grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
             if amsgrad:
-                batch.max_exp_avg_sqs.append(state["max_exp_avg_sq"])
+                max_exp_avg_sqs.append(state["max_exp_avg_sq"])
         beta1, beta2 = group["betas"]
-        for step, batch in batches.items():
+        for step, (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs) in batches.items():
             adam_step(
-                batch.params,
-                batch.grads,
-                batch.exp_avgs,
-                batch.exp_avg_sqs,
-                batch.max_exp_avg_sqs if amsgrad else None,
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                max_exp_avg_sqs if amsgrad else None,
                 step=step,
                 lr=float(group["lr"]),
                 beta1=float(beta1),

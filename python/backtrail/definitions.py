@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
-from ._core import Node, full
+from ._core import Node, full, set_grad_enabled
 from .creation import arange
 from .derivatives import rule
 from .graph import gradients
@@ -111,6 +111,16 @@ def differentiate(
     return results
 
 
+def _once(rule: Callable[..., Any], node: Node, grad: Tensor) -> list[Tensor | None]:
+    """Return what a rule by definition gives, in a pass that is not recorded."""
+    before = set_grad_enabled(True)
+    try:
+        found = rule(node, grad)
+    finally:
+        set_grad_enabled(before)
+    return [None if g is None else g.detach() for g in found]
+
+
 # ---- rules: fused for a plain backward pass, by definition for a recorded one
 
 
@@ -164,6 +174,8 @@ def _layer_norm(node: Node, grad: Tensor) -> Any:
 
 
 def _cross_entropy_fused(node: Node, grad: Tensor) -> Any:
+    if node.edges[2] is not None:  # learnt class weights: rare, so by definition
+        return _once(_cross_entropy, node, grad)
     logits, target, weight, lse, total = node.saved
     inputs = (grad, logits, target, weight, lse, total)
     return apply(ops["cross_entropy_backward"], inputs, node.attrs), None, None
@@ -180,20 +192,10 @@ def _attention_fused(node: Node, grad: Tensor) -> Any:
         apply(ops["attention_backward"], (grad, q, k, v, mask, lse), node.attrs)
     )
     if node.edges[3] is not None:  # a learnt bias: rare, so by definition
-        found.append(_attention_again(node, grad)[3])
+        found.append(_once(_attention, node, grad)[3])
     else:
         found.append(None)
     return [g if e is not None else None for g, e in zip(found, node.edges, strict=True)]
-
-
-def _attention_again(node: Node, grad: Tensor) -> Any:
-    from ._core import set_grad_enabled
-
-    before = set_grad_enabled(True)
-    try:
-        return _attention(node, grad)
-    finally:
-        set_grad_enabled(before)
 
 
 @rule("attention", fused=_attention_fused)

@@ -351,8 +351,8 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
            "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
            "with base[...] = value, or work on x.clone()",
            op.name);
-    uint32_t versions[kMaxInputs] = {};
-    for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs) && j < kMaxInputs; ++j)
+    uint32_t versions[32] = {};
+    for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs) && j < 32; ++j)
       if (is_tensor(PyTuple_GET_ITEM(inputs, j)))
         versions[j] = as_tensor(PyTuple_GET_ITEM(inputs, j))->array.storage->version;
     Result result;

@@ -47,7 +47,7 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
       if (is_tensor(o))
         in[count++].array = &as_tensor(o)->array;
       else
-        in[count++].number = PyFloat_AsDouble(o);
+        in[count++].number = o == Py_None ? 0 : PyFloat_AsDouble(o);  // None: not used
     }
     double attrs[kMaxAttrs];
     for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;

@@ -334,9 +334,12 @@ NodeObject* record(OpObject* handle, PyObject* inputs, PyObject* attrs, PyObject
   const int count = __builtin_popcount(op.saves_inputs) + __builtin_popcount(op.saves_outputs);
   if (count) {
     n->saved = static_cast<Saved*>(PyMem_Malloc(size_t(count) * sizeof(Saved)));
-    for (int j = 0; j < n->n_inputs; ++j) {
+    uint32_t needed = op.pointwise ? 0 : ~0u;
+    for (int j = 0; op.pointwise && j < n->n_inputs; ++j)
+      if (PyTuple_GET_ITEM(n->edges, j) != Py_None) needed |= op.needs[j];
+    for (int j = 0; j < n->n_inputs && j < 32; ++j) {
       if (!(op.saves_inputs >> j & 1)) continue;
-      PyObject* input = PyTuple_GET_ITEM(inputs, j);
+      PyObject* input = needed >> j & 1 ? PyTuple_GET_ITEM(inputs, j) : Py_None;
       Saved* s = new (&n->saved[n->n_saved++]) Saved{Py_NewRef(input), Array(), nullptr, 0, -1};
       if (is_tensor(input)) {
         s->storage = as_tensor(input)->array.storage.get();

@@ -173,8 +173,23 @@ struct Hardswish {
   }
 };
 
+struct BinaryCrossEntropy {
+  static constexpr auto name = "binary_cross_entropy_terms";
+  static constexpr auto doc = "-(t log p + (1 - t) log(1 - p)), each logarithm at least -100.";
+  static constexpr auto range = Range{0.1, 0.9};
+  static constexpr double cost = 2;
+  template <class V> static V forward(V p, V t) {
+    return -(t * max(log(p), V(-100)) + (V(1) - t) * max(log1p(-p), V(-100)));
+  }
+  // The slope is kept finite where p is 0 or 1, as in PyTorch.
+  template <class V> static Grads<V, 2> backward(V g, V p, V t) {
+    return {{g * (p - t) / max(p * (V(1) - p), V(1e-12)),
+             g * (max(log1p(-p), V(-100)) - max(log(p), V(-100)))}};
+  }
+};
+
 using Activations = meta::List<Relu, Relu6, LeakyRelu, Elu, Celu, Selu, Sigmoid, LogSigmoid, Softplus, Silu,
-                               Mish, Gelu, GeluTanh, Hardsigmoid, Hardswish>;
+                               Mish, Gelu, GeluTanh, Hardsigmoid, Hardswish, BinaryCrossEntropy>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

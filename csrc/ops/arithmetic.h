@@ -247,9 +247,18 @@ struct NanToNum {
   }
 };
 
+struct Fill {
+  static constexpr auto name = "fill";
+  static constexpr auto doc = "value in the shape of input.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  template <class V> static V forward(V, V value) { return value; }
+  template <class V> static Grads<V, 2> backward(V g) { return {{V(0), g}}; }
+};
+
 using Arithmetic = meta::List<Add, Sub, Mul, Div, FloorDivide, Remainder, Fmod, Neg, Reciprocal,
                               Square, Pow, Abs, Sign, Maximum, Minimum, Clamp, Floor, Ceil, Trunc,
-                              Round, Sqrt, Rsqrt, Copysign, Lerp, Addcmul, Addcdiv, NanToNum>;
+                              Round, Sqrt, Rsqrt, Copysign, Lerp, Addcmul, Addcdiv, NanToNum, Fill>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

@@ -48,6 +48,7 @@ struct Op {
   bool strided = false;  // takes inputs of any strides; others get dense ones (and no bfloat16)
   const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
   uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
+  uint32_t needs[kMaxInputs] = {};  // the saved inputs that the gradient of input j really uses
 };
 
 // A table of ops, defined beside the functions it names.

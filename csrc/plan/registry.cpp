@@ -10,17 +10,23 @@
 namespace backtrail {
 namespace {
 
-// Inputs whose derivative, at default attributes, is a program of no instruction.
-uint32_t passing(const PointwiseRecord& r) {
-  uint32_t bits = 0;
+// What the traces of the derivatives tell: which gradients are the incoming one as it is, and which
+// inputs each of them uses.
+void inspect_derivatives(const PointwiseRecord& r, Op& op) {
   for (int j = 0; r.differentiable && j < r.n_inputs; ++j) {
     if (r.mask_inputs >> j & 1) continue;
-    const Trace t = r.trace(j, true);
-    if (t.overflow)
+    const Trace plain = r.trace(j, true), full = r.trace(j, false);
+    if (full.overflow)
       fail(ErrorKind::runtime, "op '%s': its derivative has more than %d steps", r.name, Trace::kMax);
-    if (t.result.reg == 0) bits |= 1u << j;
+    if (plain.result.reg == 0) op.passes |= 1u << j;
+    auto use = [&](TraceArg a) {  // registers: the gradient, then the inputs
+      if (a.reg >= 1 && a.reg <= r.n_inputs) op.needs[j] |= 1u << (a.reg - 1);
+    };
+    use(full.result);
+    for (int i = 0; i < full.n_instrs; ++i)
+      for (int k = 0; k < full.instrs[i].n_args; ++k) use(full.instrs[i].args[k]);
+    if (!(uint32_t(r.reads) & 1)) op.needs[j] = 0;
   }
-  return bits;
 }
 
 struct Registry {
@@ -34,7 +40,8 @@ struct Registry {
     const uint32_t inputs = uint32_t(r.reads) & 1 ? (1u << r.n_inputs) - 1 : 0;
     const uint32_t output = uint32_t(r.reads) & 2 ? 1 : 0;
     pointwise.push_back(Op{r.name, r.doc, Kind::pointwise, r.n_inputs, 1, 1, inputs, output,
-                           r.differentiable, nullptr, nullptr, true, &r, passing(r)});
+                           r.differentiable, nullptr, nullptr, true, &r});
+    inspect_derivatives(r, pointwise.back());
     ops.push_back(&pointwise.back());
     return &pointwise.back();
   }

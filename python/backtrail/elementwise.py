@@ -89,7 +89,7 @@ def publish(op: Op) -> Any:
     """Make a pointwise op a function, a method and (where it can be) an in-place method."""
     info = pointwise_info(op)
     function = pointwise_function(op)
-    if op.name not in ("where", "gelu", "gelu_tanh"):
+    if op.name not in ("where", "gelu", "gelu_tanh", "fill", "binary_cross_entropy_terms"):
         setattr(Tensor, op.name, function)
         if not any(info["mask_inputs"]) and not info["mask_output"]:
             setattr(Tensor, op.name + "_", in_place_function(op))
@@ -278,13 +278,13 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to value."""
-    return copy_(self, value)
+    return apply_(ops["fill"], (self, value), (), self)
 
 
 @method
 def zero_(self: Tensor) -> Tensor:
     """Set every element to 0."""
-    return copy_(self, 0)
+    return apply_(ops["fill"], (self, 0), (), self)
 
 
 @method

@@ -285,7 +285,8 @@ struct Kernel {
                       const double* attrs) {
     using In = meta::Inputs<Op, V>;
     pointwise_loop<T>(
-        out, in, mask, n, attrs, [](const auto&... a) { return Op::template forward<V>(a...); },
+        out, in, mask, n, attrs,
+        [](const auto&... a) BACKTRAIL_ALWAYS_INLINE { return Op::template forward<V>(a...); },
         In{}, std::make_index_sequence<std::size_t(In::size)>{}, AttrIndex{});
   }
 
@@ -295,7 +296,10 @@ struct Kernel {
     using In = meta::VjpInputs<Op, derived, V>;
     pointwise_loop<T>(
         out, in, mask, n, attrs,
-        [](const V& g, const auto&... a) { return meta::vjp<Op, I, derived>(g, a...); }, In{},
+        [](const V& g, const auto&... a) BACKTRAIL_ALWAYS_INLINE {
+          return meta::vjp<Op, I, derived>(g, a...);
+        },
+        In{},
         std::make_index_sequence<std::size_t(In::size)>{}, AttrIndex{});
   }
 };

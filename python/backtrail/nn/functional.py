@@ -65,28 +65,40 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return input.copy_(out) if inplace else out
 
 
-def _channel_dropout(name: str, input: Tensor, p: float, training: bool) -> Tensor:
+def _channel_dropout(
+    name: str, input: Tensor, p: float, training: bool, inplace: bool, dims: int
+) -> Tensor:
+    """Zero whole channels, the dimension before the last `dims`."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"{name}: p is {p}; it must be between 0 and 1")
+    if input.ndim not in (dims + 1, dims + 2):
+        raise RuntimeError(
+            f"{name}: expected {dims + 1} or {dims + 2} dimensions; got shape {tuple(input.shape)}"
+        )
     if not training or p == 0.0:
         return input
-    if p == 1.0:
-        return input * 0.0
-    shape = tuple(input.shape[:2]) + (1,) * (input.ndim - 2)
-    return input * (bernoulli(full(shape, 1.0 - p, dtype=input.dtype)) / (1.0 - p))
+    shape = tuple(input.shape[:-dims]) + (1,) * dims
+    kept = bernoulli(full(shape, 1.0 - p, dtype=input.dtype)) / (1.0 - p) if p < 1.0 else 0.0
+    return input.mul_(kept) if inplace else input * kept
 
 
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero whole channels of (N, C, L) with probability p."""
-    return _channel_dropout("dropout1d", input, p, training)
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Zero whole channels of (N, C, L) or (C, L) with probability p."""
+    return _channel_dropout("dropout1d", input, p, training, inplace, 1)
 
 
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero whole channels of (N, C, H, W) with probability p."""
-    return _channel_dropout("dropout2d", input, p, training)
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Zero whole channels of (N, C, H, W) or (C, H, W) with probability p."""
+    return _channel_dropout("dropout2d", input, p, training, inplace, 2)
 
 
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     """Pad the last dimensions: pad is (left, right) of the last one, then of the one before, ...
 
     Modes: constant, reflect, replicate, circular. Negative padding cuts off.
@@ -225,9 +237,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return apply(ops["where"], (input > 0, input, weight * input))
 
 
-def _along_last(op: Any, input: Tensor, dim: int) -> Tensor:
+def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
     """Run a row-wise op along any dimension."""
     last = input.ndim - 1
+    if dim is None:  # PyTorch's rule, and its warning
+        import warnings
+
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warnings.warn(f"{op.name}: no dim was given; {dim} is taken: name it", stacklevel=3)
     if input.ndim == 0:
         return apply(op, (input.reshape(1),)).reshape(())
     if dim in (-1, last):
@@ -238,8 +255,8 @@ def _along_last(op: Any, input: Tensor, dim: int) -> Tensor:
 def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
 ) -> Tensor:
-    """Return exp(input) over its sum along a dimension (the last by default)."""
-    return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), -1 if dim is None else dim)
+    """Return exp(input) over its sum along a dimension."""
+    return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), dim)
 
 
 def softmin(input: Tensor, dim: int | None = None) -> Tensor:
@@ -250,10 +267,8 @@ def softmin(input: Tensor, dim: int | None = None) -> Tensor:
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
 ) -> Tensor:
-    """Return the logarithm of softmax along a dimension (the last by default)."""
-    return _along_last(
-        _LOG_SOFTMAX, input if dtype is None else input.to(dtype), -1 if dim is None else dim
-    )
+    """Return the logarithm of softmax along a dimension."""
+    return _along_last(_LOG_SOFTMAX, input if dtype is None else input.to(dtype), dim)
 
 
 setattr(Tensor, "softmax", softmax)  # noqa: B010
@@ -403,7 +418,9 @@ def scaled_dot_product_attention(
         key, value = key.repeat_interleave(times, -3), value.repeat_interleave(times, -3)
     if attn_mask is not None and attn_mask.dtype is dtypes.bool_:
         zero = full((), 0.0, dtype=query.dtype)
-        attn_mask = apply(ops["where"], (attn_mask, zero, full((), -float("inf"), dtype=query.dtype)))
+        attn_mask = apply(
+            ops["where"], (attn_mask, zero, full((), -float("inf"), dtype=query.dtype))
+        )
     if dropout_p > 0.0:
         return _attention_with_dropout(query, key, value, attn_mask, dropout_p, is_causal, scale)
     lead = tuple(query.shape[:-2])
@@ -431,7 +448,13 @@ def scaled_dot_product_attention(
 
 
 def _attention_with_dropout(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool, scale: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    p: float,
+    causal: bool,
+    scale: float | None,
 ) -> Tensor:
     """Attention whose weights are stored, so that some can be dropped."""
     from ..creation import ones

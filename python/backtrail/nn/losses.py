@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..elementwise import clamp
 from ..reductions import mean as _mean
 from ..tensor import Tensor, apply, ops
 from .functional import log_softmax, logsigmoid
@@ -107,14 +106,22 @@ def nll_loss(
 
 
 def mse_loss(
-    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """Return the squared differences, averaged by default."""
     return _reduce("mse_loss", apply(ops["square"], (input - target,)), reduction)
 
 
 def l1_loss(
-    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """Return the absolute differences, averaged by default."""
     return _reduce("l1_loss", (input - target).abs(), reduction)
@@ -161,10 +168,7 @@ def binary_cross_entropy(
             f"binary_cross_entropy: input {tuple(input.shape)} and target {tuple(target.shape)} must "
             f"have the same shape"
         )
-    loss = -(
-        target * clamp(input.log(), min=-100.0)
-        + (1 - target) * clamp((1 - input).log(), min=-100.0)
-    )
+    loss = apply(ops["binary_cross_entropy_terms"], (input, target))
     return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
 
 
@@ -208,4 +212,3 @@ def kl_div(
     if reduction == "batchmean":
         return loss.sum() / max(input.shape[0], 1)
     return _reduce("kl_div", loss, reduction)
-

@@ -1,0 +1,109 @@
+"""Ops that a user writes in C++: treated no worse than built-in ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import backtrail as bt
+import pytest
+from backtrail.autograd import gradcheck, gradgradcheck
+from backtrail.cpp_extension import BuildError, load, load_inline
+
+SOURCE = """
+#include <backtrail/op.h>
+using namespace backtrail;
+
+struct Bump {
+  static constexpr auto name = "bump_for_test";
+  static constexpr auto doc = "height * exp(-input^2).";
+  static constexpr Attr attrs[] = {{"height", 1}};
+  template <class V> static V forward(V x, V height) { return height * exp(-x * x); }
+};
+
+struct Mix {
+  static constexpr auto name = "mix_for_test";
+  static constexpr auto doc = "first where mask is true, first * second elsewhere.";
+  static constexpr auto reads = Reads::inputs;
+  template <class V> static V forward(typename V::Mask mask, V a, V b) {
+    return select(mask, a, a * b);
+  }
+  template <class V> static Grads<V, 3> backward(V g, typename V::Mask mask, V a, V b) {
+    return {{V(0), select(mask, g, g * b), select(mask, V(0), g * a)}};
+  }
+};
+
+BACKTRAIL_OPS(Bump, Mix)
+"""
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("extension")
+    (folder / "bump.cpp").write_text(SOURCE)
+    return load("bumps", folder / "bump.cpp", build_directory=folder)
+
+
+@pytest.mark.parametrize("dtype", [bt.float32, bt.float64])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (17,), (3, 5), (2, 3000)])
+def test_values(ops: SimpleNamespace, dtype: bt.dtype, shape: tuple[int, ...]) -> None:
+    x = bt.randn(*shape, dtype=dtype) if shape else bt.tensor(0.3, dtype=dtype)
+    assert bt.allclose(ops.bump_for_test(x, height=2.0), 2 * bt.exp(-x * x), rtol=1e-6)
+    assert ops.bump_for_test(x).dtype is dtype
+
+
+def test_strides_broadcast_and_numbers(ops: SimpleNamespace) -> None:
+    x, y = bt.randn(4, 5).T, bt.randn(4)
+    mask = x > 0
+    assert bt.equal(ops.mix_for_test(mask, x, y), bt.where(mask, x, x * y))
+    assert bt.equal(ops.mix_for_test(mask, x, 2), bt.where(mask, x, x * 2))
+
+
+def test_gradients_of_two_orders(ops: SimpleNamespace) -> None:
+    x = bt.randn(3, 4, dtype=bt.float64, requires_grad=True)
+    y = bt.randn(4, dtype=bt.float64, requires_grad=True)
+    mask = x.detach() > 0
+    for check in (gradcheck, gradgradcheck):
+        assert check(lambda x: ops.bump_for_test(x, height=1.5), x)
+        assert check(lambda x, y: ops.mix_for_test(mask, x, y), (x, y))
+
+
+def test_it_is_a_method_and_a_member_of_the_package(ops: SimpleNamespace) -> None:
+    x = bt.randn(3)
+    assert bt.equal(x.bump_for_test(height=3.0), bt.bump_for_test(x, height=3.0))
+    assert bt.equal(x.clone().bump_for_test_(), x.bump_for_test())
+
+
+def test_loading_again_gives_the_same_functions(ops: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / "bump.cpp").write_text(SOURCE)
+    with pytest.raises(ValueError, match="bump_for_test"):  # the same ops from another library
+        load("others", tmp_path / "bump.cpp", build_directory=tmp_path)
+
+
+def test_a_mistake_shows_the_compilers_words(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="no_such_function"):
+        load_inline(
+            "mistaken",
+            """
+            struct Mistake {
+              static constexpr auto name = "mistake";
+              static constexpr auto doc = "";
+              template <class V> static V forward(V x) { return no_such_function(x); }
+            };
+            BACKTRAIL_OPS(Mistake)
+            """,
+            build_directory=tmp_path,
+        )
+    assert not list(tmp_path.glob("*.so*"))
+
+
+def test_no_op_no_file_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="BACKTRAIL_OPS"):
+        load_inline("empty", "", build_directory=tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load("missing", tmp_path / "missing.cpp", build_directory=tmp_path)
+    with pytest.raises(ValueError, match="name"):
+        load_inline("not a name", "", build_directory=tmp_path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
+        load_inline("another", "", build_directory=tmp_path)

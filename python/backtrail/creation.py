@@ -51,7 +51,7 @@ def tensor(
         dtypes.device(device)
     if isinstance(data, Tensor):
         made = apply(ops["clone"], (data.detach(),))
-    elif hasattr(data, "__array_interface__") and not isinstance(data, (int, float)):
+    elif hasattr(data, "__array_interface__"):
         made = apply(ops["clone"], (_from_array(data),))
     else:
         made = _core.from_data(data, dtype, get_default_dtype())
@@ -90,7 +90,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     """Make a tensor of data, sharing its memory where that is possible."""
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
-    if hasattr(data, "__array_interface__") and not isinstance(data, (int, float)):
+    if hasattr(data, "__array_interface__"):
         made = _from_array(data)
         return made if dtype is None else made.to(dtype)
     return tensor(data, dtype=dtype, device=device)

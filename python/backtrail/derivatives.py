@@ -79,9 +79,10 @@ def replay_pointwise(node: Node, grad: Tensor) -> list[Tensor | None]:
         values = list(inputs)
         for name, args in program:
             taken = [values[a] if type(a) is int else a for a in args]
-            if name == "where":
+            if name == "where" or not any(isinstance(x, Tensor) for x in taken):
+                # Numbers alone would be computed in the default dtype.
                 taken = [
-                    full((), x, grad.dtype) if isinstance(x, float) else x for x in taken
+                    full((), x, grad.dtype) if isinstance(x, (int, float)) else x for x in taken
                 ]
             values.append(apply(ops[name], tuple(taken)))
         g = values[result] if type(result) is int else full(grad.shape, result, grad.dtype)

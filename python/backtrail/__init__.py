@@ -1,24 +1,26 @@
 """Backtrail: an autograd engine for the CPU, with PyTorch's names.
 
-    >>> import backtrail as bt
-    >>> x = bt.tensor([1.0, 2.0], requires_grad=True)
-    >>> (x * x).sum().backward()
-    >>> x.grad
-    tensor([2., 4.])
+>>> import backtrail as bt
+>>> x = bt.tensor([1.0, 2.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+tensor([2., 4.])
 """
 
 from __future__ import annotations
 
+import builtins
+from importlib import import_module
 from math import e, inf, nan, pi
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad
-from .autograd import set_grad_mode as set_grad_enabled
+from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_mode
 from .creation import *  # noqa: F403
 from .dtypes import (
     Size,
     bfloat16,
+    bool_,
     channels_last,
     contiguous_format,
     device,
@@ -33,22 +35,70 @@ from .dtypes import (
     strided,
     uint8,
 )
-from .dtypes import bool_ as bool
 from .formatting import set_printoptions
 from .functional import *  # noqa: F403
 from .random import *  # noqa: F403
-from .serialization import load, save
 from .tensor import Tensor, is_tensor
 
-from . import autograd, backends, cuda, definitions, linalg, nn, optim, random, utils  # isort: skip
+from . import autograd, definitions, linalg, random  # isort: skip
 from . import functional as _functional
+
+if TYPE_CHECKING:
+    from . import backends, cpp_extension, cuda, nn, optim, train, utils
+    from .serialization import load, save
 
 __version__ = "0.1.0"
 
+# To a type checker the names imported one by one are public because they are listed here; those that
+# come by * are so in any case.
+__all__ = [
+    "Size",
+    "Tensor",
+    "autograd",
+    "backends",
+    "bfloat16",
+    "channels_last",
+    "contiguous_format",
+    "cpp_extension",
+    "cuda",
+    "definitions",
+    "device",
+    "dtype",
+    "e",
+    "enable_grad",
+    "finfo",
+    "float32",
+    "float64",
+    "iinfo",
+    "inf",
+    "inference_mode",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "is_tensor",
+    "linalg",
+    "load",
+    "nan",
+    "nn",
+    "no_grad",
+    "optim",
+    "pi",
+    "preserve_format",
+    "random",
+    "save",
+    "set_printoptions",
+    "strided",
+    "train",
+    "uint8",
+    "utils",
+]
+
+set_grad_enabled = set_grad_mode
 float = float32
 double = float64
 long = int64
 int = int32
+bool = bool_
 
 
 def FloatTensor(*data: Any) -> Tensor:
@@ -63,27 +113,27 @@ def LongTensor(*data: Any) -> Tensor:
     return Tensor(*data).to(int64)
 
 
-def get_num_threads() -> Any:
+def get_num_threads() -> builtins.int:
     """Return how many threads large operations may use."""
     return _core.num_threads()
 
 
-def set_num_threads(n: Any) -> None:
+def set_num_threads(n: builtins.int) -> None:
     """Set how many threads large operations may use; results do not depend on it."""
     _core.set_num_threads(n)
 
 
-def is_floating_point(input: Tensor) -> Any:
+def is_floating_point(input: Tensor) -> builtins.bool:
     """Return whether the tensor's dtype is a floating point type."""
     return input.dtype.is_floating_point
 
 
-def is_complex(input: Tensor) -> Any:
+def is_complex(input: Tensor) -> builtins.bool:
     """Return False: there are no complex tensors."""
     return False
 
 
-def numel(input: Tensor) -> Any:
+def numel(input: Tensor) -> builtins.int:
     """Return the number of elements."""
     return input.numel()
 
@@ -93,7 +143,7 @@ def result_type(*tensors: Any) -> dtype:
     return _core.result_type(*tensors)
 
 
-def use_deterministic_algorithms(mode: Any, *, warn_only: Any = False) -> None:
+def use_deterministic_algorithms(mode: builtins.bool, *, warn_only: builtins.bool = False) -> None:
     """Accept PyTorch's request: every operation here is deterministic always."""
 
 
@@ -101,16 +151,24 @@ def set_float32_matmul_precision(precision: str) -> None:
     """Accept PyTorch's request: float32 products are computed in float32 always."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("cpp_extension", "train"):  # only when asked for
-        import importlib
+_SUBMODULES = {"backends", "cpp_extension", "cuda", "nn", "optim", "train", "utils"}
 
-        return importlib.import_module(f"backtrail.{name}")
-    try:
-        return getattr(_functional, name)
-    except AttributeError:
-        raise AttributeError(f"module 'backtrail' has no attribute {name!r}") from None
+if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:  # loaded when first asked for: importing stays fast
+            return import_module(f"backtrail.{name}")
+        if name in ("load", "save"):
+            return getattr(import_module("backtrail.serialization"), name)
+        try:
+            return getattr(_functional, name)
+        except AttributeError:
+            raise AttributeError(f"module 'backtrail' has no attribute {name!r}") from None
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *vars(_functional)})
+    return sorted({*globals(), *vars(_functional), *_SUBMODULES, "load", "save"})
+
+
+# `from backtrail import *` gives all of them, except those that would hide Python's own.
+__all__ += [n for n in dir() if not n.startswith("_") and n not in {*dir(builtins), *__all__}]

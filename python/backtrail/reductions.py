@@ -1,4 +1,4 @@
-"""Functions that reduce dimensions: sums, means, extremes, norms, and tests over all elements."""
+"""Functions along dimensions: sums, means, extremes, norms, softmax, tests over all elements."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ __all__ = [
     "cumsum",
     "diff",
     "equal",
+    "log_softmax",
     "logsumexp",
     "max",
     "mean",
     "min",
     "norm",
     "prod",
+    "softmax",
     "std",
     "std_mean",
     "sum",
@@ -40,6 +42,7 @@ Dims = Any  # None, an int or a sequence of ints
 
 _SUM, _MEAN, _PROD = ops["sum"], ops["mean"], ops["prod"]
 _AMAX, _AMIN = ops["amax"], ops["amin"]
+_SOFTMAX, _LOG_SOFTMAX = ops["softmax"], ops["log_softmax"]
 
 
 class ValuesIndices(NamedTuple):
@@ -70,7 +73,9 @@ def mean(
 
 
 @method
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     """Multiply over one dimension, or over all."""
     if dtype is not None:
         input = input.to(dtype)
@@ -203,6 +208,37 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return total if keepdim else _drop(total, input, dim)
 
 
+def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
+    """Run a row-wise op along any dimension."""
+    last = input.ndim - 1
+    if dim is None:  # PyTorch's rule, and its warning
+        import warnings
+
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warnings.warn(f"{op.name}: no dim was given; {dim} is taken: name it", stacklevel=3)
+    if input.ndim == 0:
+        return apply(op, (input.reshape(1),)).reshape(())
+    if dim in (-1, last):
+        return apply(op, (input,))
+    return apply(op, (input.transpose(dim, -1),)).transpose(dim, -1)
+
+
+@method
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """Return exp(input) over its sum along a dimension."""
+    return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), dim)
+
+
+@method
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """Return the logarithm of softmax along a dimension."""
+    return _along_last(_LOG_SOFTMAX, input if dtype is None else input.to(dtype), dim)
+
+
 def _drop(reduced: Tensor, input: Tensor, dim: Dims) -> Tensor:
     if dim is None or (isinstance(dim, Sequence) and not dim):
         return reduced.reshape(())
@@ -267,4 +303,3 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
         size = input.shape[dim]
         input = input.narrow(dim, 1, size - 1) - input.narrow(dim, 0, size - 1)
     return input
-

@@ -10,10 +10,10 @@ from ..creation import full, zeros
 from ..elementwise import clamp
 from ..random import bernoulli
 from ..random import dropout as _dropout
+from ..reductions import log_softmax, softmax
 from ..tensor import Tensor, apply, apply_, ops
 
 _LINEAR, _EMBEDDING, _RELU = ops["linear"], ops["embedding"], ops["relu"]
-_SOFTMAX, _LOG_SOFTMAX = ops["softmax"], ops["log_softmax"]
 _RMS_NORM, _LAYER_NORM = ops["rms_norm"], ops["layer_norm"]
 _ATTENTION = ops["attention"]
 
@@ -237,42 +237,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return apply(ops["where"], (input > 0, input, weight * input))
 
 
-def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
-    """Run a row-wise op along any dimension."""
-    last = input.ndim - 1
-    if dim is None:  # PyTorch's rule, and its warning
-        import warnings
-
-        dim = 0 if input.ndim in (0, 1, 3) else 1
-        warnings.warn(f"{op.name}: no dim was given; {dim} is taken: name it", stacklevel=3)
-    if input.ndim == 0:
-        return apply(op, (input.reshape(1),)).reshape(())
-    if dim in (-1, last):
-        return apply(op, (input,))
-    return apply(op, (input.transpose(dim, -1),)).transpose(dim, -1)
-
-
-def softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
-) -> Tensor:
-    """Return exp(input) over its sum along a dimension."""
-    return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), dim)
-
-
 def softmin(input: Tensor, dim: int | None = None) -> Tensor:
     """Return the softmax of -input."""
     return softmax(-input, dim)
-
-
-def log_softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
-) -> Tensor:
-    """Return the logarithm of softmax along a dimension."""
-    return _along_last(_LOG_SOFTMAX, input if dtype is None else input.to(dtype), dim)
-
-
-setattr(Tensor, "softmax", softmax)  # noqa: B010
-setattr(Tensor, "log_softmax", log_softmax)  # noqa: B010
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:

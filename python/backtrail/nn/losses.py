@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
+from ..reductions import log_softmax
 from ..reductions import mean as _mean
 from ..tensor import Tensor, apply, ops
-from .functional import log_softmax, logsigmoid
+from .functional import logsigmoid
 
 _CROSS_ENTROPY = ops["cross_entropy"]
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}

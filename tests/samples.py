@@ -204,7 +204,11 @@ SAMPLES: dict[str, list[Sample]] = {
     "slice": [Sample((x(7, 3),), (0, 1, 6, 2), lambda a: a[1:6:2])],
     "select": [Sample((x(7, 3),), (1, -1), lambda a: a[:, -1])],
     "basic_index": [
-        Sample((x(7, 3, 4),), ((1, 1, 6, 2, 0, 1, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0),), lambda a: a[1:6:2, 1, None])
+        Sample(
+            (x(7, 3, 4),),
+            ((1, 1, 6, 2, 0, 1, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0),),
+            lambda a: a[1:6:2, 1, None],
+        )
     ],
     "diagonal": [
         Sample((x(4, 5),), (1, 0, 1), lambda a: np.diagonal(a, 1)),
@@ -246,13 +250,19 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "linear_backward": [Sample((x(2, 3, 5), x(2, 3, 4), x(5, 4)), (7,), linear_backward)],
     "attention": [
-        Sample((x(2, 2, 5, 4), x(2, 2, 5, 4), x(2, 2, 5, 3), None), (None, c),
-               lambda q, k, v, m, c=c: attention(q, k, v, m, None, c))
+        Sample(
+            (x(2, 2, 5, 4), x(2, 2, 5, 4), x(2, 2, 5, 3), None),
+            (None, c),
+            lambda q, k, v, m, c=c: attention(q, k, v, m, None, c),
+        )
         for c in (F, T)
     ]
     + [
-        Sample((x(1, 2, 3, 4), x(1, 2, 6, 4), x(1, 2, 6, 4), x(1, 2, 3, 6)), (0.3, F),
-               lambda q, k, v, m: attention(q, k, v, m, 0.3, F)),
+        Sample(
+            (x(1, 2, 3, 4), x(1, 2, 6, 4), x(1, 2, 6, 4), x(1, 2, 3, 6)),
+            (0.3, F),
+            lambda q, k, v, m: attention(q, k, v, m, 0.3, F),
+        ),
     ],
     "attention_backward": [],  # with what `attention` kept: test_fused_ops_follow_their_definitions
     # elements by index
@@ -265,8 +275,11 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((x(4, 5), ints(5, 4, 7)), (-1,), lambda a, i: np.take_along_axis(a, i, 1)),
     ],
     "scatter": [
-        Sample((x(4, 5), np.array([[3, 1, 0, 2, 1], [0, 2, 1, 1, 0]]), x(2, 5)), (0,),
-               lambda a, i, s: scatter(a, i, s, 0, F)),
+        Sample(
+            (x(4, 5), np.array([[3, 1, 0, 2, 1], [0, 2, 1, 1, 0]]), x(2, 5)),
+            (0,),
+            lambda a, i, s: scatter(a, i, s, 0, F),
+        ),
     ],
     "scatter_add": [
         Sample((x(4, 5), ints(4, 3, 5), x(3, 5)), (0,), lambda a, i, s: scatter(a, i, s, 0, T)),
@@ -275,7 +288,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "index_select": [Sample((x(4, 5), ints(5, 7)), (1,), lambda a, i: a[:, i])],
     "index_add": [
         Sample((x(4, 5), ints(4, 7), x(7, 5)), (0, 1), lambda a, i, s: index_add(a, i, s, 0, 1)),
-        Sample((x(4, 5), ints(5, 7), x(4, 7)), (1, 0.5), lambda a, i, s: index_add(a, i, s, 1, 0.5)),
+        Sample(
+            (x(4, 5), ints(5, 7), x(4, 7)), (1, 0.5), lambda a, i, s: index_add(a, i, s, 1, 0.5)
+        ),
     ],
     "index": [
         Sample((x(4, 5, 6), ints(5, 2, 3)), (1,), lambda a, i: a[:, i]),
@@ -298,7 +313,10 @@ SAMPLES: dict[str, list[Sample]] = {
     "repeat_interleave": [Sample((x(3, 4),), (3, 1), lambda a: np.repeat(a, 3, 1))],
     "diag_embed": [Sample((x(2, 3),), (0,), diag_embed)],
     "one_hot": [Sample((ints(5, 2, 3),), (5,), lambda i: np.eye(5, dtype=int)[i])],
-    "nonzero": [Sample((ints(2, 4, 5),), (), lambda a: np.argwhere(a)), Sample((ints(2, 0),), (), np.argwhere)],
+    "nonzero": [
+        Sample((ints(2, 4, 5),), (), lambda a: np.argwhere(a)),
+        Sample((ints(2, 0),), (), np.argwhere),
+    ],
     # order
     "sort": [
         Sample((distinct(4, 5),), (dim, down, T), lambda a, dim=dim, down=down: sort(a, dim, down))
@@ -310,8 +328,11 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((distinct(4, 5),), (3, 0, F, T), lambda a: topk(a, 3, 0, F)),
     ],
     "searchsorted": [
-        Sample((np.array([0.0, 1, 1, 2]), np.array([-1.0, 1, 1.5, 9])), (right,),
-               lambda a, v, s=side: np.searchsorted(a, v, s))
+        Sample(
+            (np.array([0.0, 1, 1, 2]), np.array([-1.0, 1, 1.5, 9])),
+            (right,),
+            lambda a, v, s=side: np.searchsorted(a, v, s),
+        )
         for right, side in ((F, "left"), (T, "right"))
     ],
     "unique": [
@@ -324,7 +345,11 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "cumprod": [
         Sample((x(3, 4),), (1,), lambda a: np.cumprod(a, 1)),
-        Sample((np.array([[1.5, 0.0, 2.0, 0.0], [0.5, 3.0, 0.0, 2.0]]),), (1,), lambda a: np.cumprod(a, 1)),
+        Sample(
+            (np.array([[1.5, 0.0, 2.0, 0.0], [0.5, 3.0, 0.0, 2.0]]),),
+            (1,),
+            lambda a: np.cumprod(a, 1),
+        ),
     ],
     # random numbers: what holds is in test_random
     "uniform": [Sample((), ((3, 4), 0, -1.0, 2.0, 5, 0))],
@@ -352,15 +377,15 @@ SAMPLES: dict[str, list[Sample]] = {
     "softmax_backward": [Sample((x(3, 7), softmax(x(3, 7))), (), softmax_backward)],
     "log_softmax": [Sample((x(3, n),), (), log_softmax) for n in (1, 5, 16, 37)],
     "log_softmax_backward": [
-        Sample((x(3, 7), log_softmax(x(3, 7))), (),
-               lambda g, y: g - np.exp(y) * g.sum(-1, keepdims=True))
+        Sample(
+            (x(3, 7), log_softmax(x(3, 7))),
+            (),
+            lambda g, y: g - np.exp(y) * g.sum(-1, keepdims=True),
+        )
     ],
-    "rms_norm": [
-        Sample((x(3, n), x(n)), (n, 1e-5), rms_norm) for n in (5, 16, 37)
-    ] + [Sample((x(3, 5), None), (5, 1e-5), rms_norm)],
-    "rms_norm_backward": [
-        Sample((x(6, 9), _rows, x(9), _rstd(_rows)), (9,), rms_norm_backward)
-    ],
+    "rms_norm": [Sample((x(3, n), x(n)), (n, 1e-5), rms_norm) for n in (5, 16, 37)]
+    + [Sample((x(3, 5), None), (5, 1e-5), rms_norm)],
+    "rms_norm_backward": [Sample((x(6, 9), _rows, x(9), _rstd(_rows)), (9,), rms_norm_backward)],
     "layer_norm": [
         Sample((x(3, 7), x(7), x(7)), (7, 1e-5), layer_norm),
         Sample((x(3, 7), None, None), (7, 1e-5), layer_norm),
@@ -368,8 +393,11 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "layer_norm_backward": [],  # as attention_backward
     "cross_entropy": [
-        Sample((x(5, 7), np.array([0, 3, -100, 6, 2]), w), (-100, smooth, how),
-               lambda a, t, w, smooth=smooth, how=how: cross_entropy(a, t, w, -100, smooth, how))
+        Sample(
+            (x(5, 7), np.array([0, 3, -100, 6, 2]), w),
+            (-100, smooth, how),
+            lambda a, t, w, smooth=smooth, how=how: cross_entropy(a, t, w, -100, smooth, how),
+        )
         for w in (None, positive(7))
         for smooth in (0.0, 0.2)
         for how in (0, 1, 2)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import backtrail as bt
 import numpy as np
 import pytest
-from samples import SAMPLES, THROUGH_FORWARD, Sample
-
-import backtrail as bt
 from backtrail import definitions
 from backtrail._core import equal_bytes, ops
 from backtrail.tensor import apply
+from samples import SAMPLES, THROUGH_FORWARD, Sample
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
 CASES = [
@@ -22,9 +21,7 @@ CASES = [
 
 
 def convert(sample: Sample, dtype: str) -> list[Any]:
-    return [
-        a if a is None or a.dtype.kind != "f" else a.astype(dtype) for a in sample.inputs
-    ]
+    return [a if a is None or a.dtype.kind != "f" else a.astype(dtype) for a in sample.inputs]
 
 
 def run(name: str, inputs: Any, attrs: tuple[Any, ...]) -> tuple[bt.Tensor, ...]:
@@ -146,7 +143,10 @@ def test_fused_ops_follow_their_definitions(name: str, sample: Sample, dtype: st
 
     fused, plain = leaves(), leaves()
     if not any(a.size == 0 for a in arrays if a is not None):
-        y, want = run(name, fused, sample.attrs)[0], getattr(definitions, name)(*plain, *sample.attrs)
+        y, want = (
+            run(name, fused, sample.attrs)[0],
+            getattr(definitions, name)(*plain, *sample.attrs),
+        )
         weight = bt.randn(*y.shape, dtype=y.dtype)
         tolerance = 4 * TOLERANCE[dtype]
         np.testing.assert_allclose(

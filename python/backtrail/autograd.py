@@ -285,8 +285,14 @@ def jvp(
         out = func(*ins)
         outs = _list(out)
         weights = [zeros_like(o).requires_grad_() for o in outs]
-        back = grad(outs, ins, weights, create_graph=True, allow_unused=True, materialize_grads=True)
-        linked = [(b, d) for b, d in zip(back, directions, strict=True) if b.requires_grad]
+        back = grad(
+            outs, ins, weights, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        linked = [
+            (b, d)
+            for b, d in zip(back, directions, strict=True)
+            if b is not None and b.requires_grad
+        ]
         if linked:
             found = grad(
                 [b for b, _ in linked],
@@ -306,9 +312,7 @@ def _detached(out: Any) -> Any:
     return out.detach() if isinstance(out, Tensor) else tuple(o.detach() for o in out)
 
 
-def jacobian(
-    func: Callable[..., Any], inputs: Any, create_graph: bool = False, **_: Any
-) -> Any:
+def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, **_: Any) -> Any:
     """Return the Jacobian: for each output and input a tensor of shape output.shape + input.shape."""
     ins = [x.detach().requires_grad_() if not create_graph else x for x in _list(inputs)]
     with enable_grad():
@@ -318,14 +322,18 @@ def jacobian(
             flat = o.reshape(-1)
             parts: list[list[Tensor]] = [[] for _ in ins]
             for i in range(flat._numel):
-                found = grad(
-                    flat[i],
-                    ins,
-                    retain_graph=True,
-                    create_graph=create_graph,
-                    allow_unused=True,
-                    materialize_grads=True,
-                ) if flat.requires_grad else tuple(zeros_like(x) for x in ins)
+                found = (
+                    grad(
+                        flat[i],
+                        ins,
+                        retain_graph=True,
+                        create_graph=create_graph,
+                        allow_unused=True,
+                        materialize_grads=True,
+                    )
+                    if flat.requires_grad
+                    else tuple(zeros_like(x) for x in ins)
+                )
                 for part, g in zip(parts, found, strict=True):
                     part.append(g)  # type: ignore[arg-type]
             rows.append(
@@ -361,8 +369,7 @@ def _numeric(func: Callable[[], Tensor], x: Tensor, weight: Tensor, eps: float) 
         sums = []
         for step in (eps, -eps):
             flat[i] = value + step
-            with no_grad():
-                sums.append((func() * weight).sum().item())
+            sums.append((func().detach() * weight).sum().item())
         flat[i] = value
         slopes.append((sums[0] - sums[1]) / (2 * eps))
     return slopes
@@ -398,8 +405,13 @@ def gradcheck(
             return [o for o in _list(func(*ins)) if o.dtype.is_floating_point][k]  # type: ignore[no-any-return]
 
         found = (
-            grad(output(), [ins[i] for i in wanted], weight, allow_unused=True,
-                 materialize_grads=True)
+            grad(
+                output(),
+                [ins[i] for i in wanted],
+                weight,
+                allow_unused=True,
+                materialize_grads=True,
+            )
             if out.requires_grad
             else [zeros_like(ins[i]) for i in wanted]
         )

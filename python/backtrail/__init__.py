@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# To a type checker the names imported one by one are public because they are listed here; those that
-# come by * are so in any case.
+# To a type checker the names that are imported one by one are public because they are listed here;
+# those that come by * are so in any case.
 __all__ = [
     "Size",
     "Tensor",
@@ -108,7 +108,7 @@ def FloatTensor(*data: Any) -> Tensor:
 
 def LongTensor(*data: Any) -> Tensor:
     """Make an int64 tensor from data or sizes."""
-    if len(data) == 1 and not isinstance(data[0], type(0)):
+    if len(data) == 1 and not isinstance(data[0], builtins.int):
         return tensor(data[0], dtype=int64)  # noqa: F405
     return Tensor(*data).to(int64)
 

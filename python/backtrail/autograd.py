@@ -4,7 +4,7 @@ jacobian, hessian, and `gradcheck`."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from . import graph
@@ -313,7 +313,7 @@ def _detached(out: Any) -> Any:
 
 
 def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, **_: Any) -> Any:
-    """Return the Jacobian: for each output and input a tensor of shape output.shape + input.shape."""
+    """Return the Jacobian: for each output and input a tensor of output.shape + input.shape."""
     ins = [x.detach().requires_grad_() if not create_graph else x for x in _list(inputs)]
     with enable_grad():
         out = func(*ins)
@@ -442,7 +442,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, **kwargs: Any) -> bool:
     def first(*args: Any) -> Any:
         with enable_grad():
             outs = [o for o in _list(func(*args)) if o.requires_grad]
-            found = grad(
+            return grad(
                 outs,
                 [args[i] for i in wanted],
                 [_weights(o) for o in outs],
@@ -450,6 +450,5 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, **kwargs: Any) -> bool:
                 allow_unused=True,
                 materialize_grads=True,
             )
-        return found
 
     return gradcheck(first, ins, **kwargs)

@@ -78,7 +78,7 @@ class device:
     __slots__ = ("index", "type")
 
     def __init__(self, type: Any = "cpu", index: Any = None) -> None:
-        name = type.type if isinstance(type, device) else str(type)
+        name = str(type)  # of a device too
         if name.split(":")[0] != "cpu":
             raise RuntimeError(f"device: got {name!r}; backtrail computes on the CPU only")
         self.type = "cpu"

@@ -3,7 +3,7 @@ PyTorch signature needs a line of Python."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from . import dtypes
 from ._core import pointwise_info
@@ -135,7 +135,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return apply(ops["floor_divide"], (input, other))
     if rounding_mode != "trunc":
-        raise RuntimeError(f"div: rounding_mode is {rounding_mode!r}; expected None, trunc or floor")
+        raise RuntimeError(
+            f"div: rounding_mode is {rounding_mode!r}; expected None, trunc or floor"
+        )
     quotient = apply(ops["trunc"], (apply(ops["div"], (input, other)),))
     if isinstance(input, Tensor) and not input.dtype.is_floating_point:
         return quotient.to(input.dtype)
@@ -145,9 +147,8 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 @method
 def pow(input: Any, exponent: Any) -> Tensor:
     """Raise input to a power; a power of 2, 0.5, 1 or -1 takes the short road."""
-    if isinstance(input, Tensor):
-        return input**exponent
-    return exponent.__rpow__(input)  # type: ignore[no-any-return]
+    power: Tensor = input**exponent
+    return power
 
 
 @method
@@ -176,6 +177,10 @@ def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return apply_(ops["clamp"], (self,), (low, high), self)
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Any, other: Any) -> Tensor: ...
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """Take input where condition is true, other elsewhere; alone: the indices of what is true."""
     if input is None and other is None:

@@ -28,8 +28,7 @@ def set_printoptions(
 
 def tensor_repr(t: Any) -> str:
     """Return what `repr(tensor)` shows."""
-    kind = type(t).__name__
-    prefix = "tensor(" if kind == "Tensor" else "tensor("
+    prefix = "tensor("
     shorten = t._numel > THRESHOLD
     shown = _edges(t.detach(), 0) if shorten else t.detach()
     if t._numel == 0:
@@ -48,8 +47,7 @@ def tensor_repr(t: Any) -> str:
         notes.append(f"grad_fn={t.grad_fn!r}")
     elif t.requires_grad:
         notes.append("requires_grad=True")
-    text = prefix + ", ".join([body, *notes]) + ")"
-    return f"Parameter containing:\n{text}" if kind == "Parameter" else text
+    return prefix + ", ".join([body, *notes]) + ")"
 
 
 def _edges(t: Any, dim: int) -> Any:
@@ -78,8 +76,10 @@ def _formatter(values: list[Any], dtype: dtypes.dtype) -> Any:
     nonzero = [v for v in finite if v]
     largest, smallest = max(nonzero, default=0.0), min(nonzero, default=0.0)
     whole = all(v == int(v) for v in finite)
-    if nonzero and (largest / smallest > 1000 or largest > 1e8 or smallest < 1e-4) and not (
-        whole and largest <= 1e8
+    if (
+        nonzero
+        and (largest / smallest > 1000 or largest > 1e8 or smallest < 1e-4)
+        and not (whole and largest <= 1e8)
     ):
         spec = f".{PRECISION}e"
     elif whole:
@@ -107,7 +107,7 @@ def _lines(values: Any, t: Any, dim: int, text: Any, indent: int, shorten: bool)
     rows = [_lines(v, t, dim + 1, text, indent + 1, shorten) for v in values]
     if cut:
         rows.insert(EDGE, "...")
-    gap = "\n" * (t.ndim - dim - 1) + " " * (indent + 1)
+    gap: str = "\n" * (t.ndim - dim - 1) + " " * (indent + 1)
     return "[" + ("," + gap).join(rows) + "]"
 
 

@@ -122,8 +122,7 @@ def _walk(
             found = op.graph_vjp(node, grad) if create_graph else op.vjp(node, grad)
             if not retain_graph:
                 node.release()
-            i = 0
-            for edge in node.edges:
+            for i, edge in enumerate(node.edges):
                 if edge is not None:
                     g = found[i]
                     if g is not None:
@@ -131,7 +130,6 @@ def _walk(
                             pending[edge] = g
                         else:
                             _add(pending, edge, node.edge_outputs[i], g)
-                i += 1
     finally:
         set_grad_enabled(before)
     return pending
@@ -155,7 +153,7 @@ def _initial(tensor: Tensor, grad: Tensor | None) -> Tensor:
             f"backward: the gradient has shape {tuple(grad.shape)}, the tensor "
             f"{tuple(tensor.shape)}; they must be equal"
         )
-    return apply(_ALIAS, (grad,))  # type: ignore[no-any-return]
+    return apply(_ALIAS, (grad,))
 
 
 def _add(pending: dict[Any, Any], target: Any, output: int, grad: Any) -> None:
@@ -171,8 +169,8 @@ def _add(pending: dict[Any, Any], target: Any, output: int, grad: Any) -> None:
 
 def _sum(a: Tensor, b: Tensor) -> Tensor:
     if a.requires_grad or b.requires_grad:
-        return apply(_ADD, (a, b))  # type: ignore[no-any-return]
-    return add_grads(a, b)  # type: ignore[return-value]
+        return apply(_ADD, (a, b))
+    return add_grads(a, b)
 
 
 def _leading_to(order: Sequence[Node], inputs: Sequence[Tensor]) -> set[Any]:
@@ -188,7 +186,7 @@ def _leading_to(order: Sequence[Node], inputs: Sequence[Tensor]) -> set[Any]:
 def _observe(
     node: Node, grad: Any, hooks: dict[int, list[Any]] | None, captured: dict[Any, Any]
 ) -> Any:
-    """Show the complete gradient of each output to its hooks, and keep those that were asked for."""
+    """Show the complete gradient of each output to its hooks; keep those that were asked for."""
     many = node.n_outputs > 1
     for output in range(node.n_outputs):
         g = grad[output] if many else grad

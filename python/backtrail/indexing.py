@@ -43,13 +43,12 @@ def _is_tensor_index(item: Any) -> bool:
 
 
 def _as_index(item: Any) -> Tensor:
-    if not isinstance(item, Tensor):
-        item = tensor(item)
-        if item._numel == 0:
-            item = item.to(dtypes.int64)
-    if item.dtype.is_floating_point:
-        raise IndexError(f"index: tensors used as indices must be integers or bool; got {item.dtype}")
-    return item if item.dtype is dtypes.bool_ else item.to(dtypes.int64)
+    index: Tensor = item if isinstance(item, Tensor) else tensor(item)
+    if index._numel == 0 and not isinstance(item, Tensor):
+        index = index.to(dtypes.int64)
+    if index.dtype.is_floating_point:
+        raise IndexError(f"index: indices must be integers or bools; got {index.dtype}")
+    return index if index.dtype is dtypes.bool_ else index.to(dtypes.int64)
 
 
 def _parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
@@ -85,7 +84,9 @@ def _parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
             spec += (_SLICE, start, stop, 1 if item.step is None else int(item.step))
             at += 1
         elif isinstance(item, bool):
-            raise IndexError("index: a single bool is not supported as an index; use None or a mask")
+            raise IndexError(
+                "index: a single bool is not supported as an index; use None or a mask"
+            )
         elif isinstance(item, int) or (hasattr(item, "__index__") and not _is_tensor_index(item)):
             spec += (_INT, int(item), 0, 0)
         elif _is_tensor_index(item):
@@ -122,7 +123,9 @@ def _basic(x: Tensor, spec: list[int]) -> Tensor:
     return apply(_BASIC, (x,), (tuple(spec),))
 
 
-def _arrange(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[Tensor, int, tuple[Tensor, ...]]:
+def _arrange(
+    x: Tensor, tensors: list[tuple[int, Tensor]]
+) -> tuple[Tensor, int, tuple[Tensor, ...]]:
     """Bring the indexed dimensions side by side; returns the first and the broadcast indices."""
     places = [d for d, _ in tensors]
     first = places[0]
@@ -150,7 +153,11 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
         target = _basic(self.detach(), spec)
         if tensors:
             target, first, indices = _arrange(target, tensors)
-            shape = (*target.shape[:first], *indices[0].shape, *target.shape[first + len(indices) :])
+            shape = (
+                *target.shape[:first],
+                *indices[0].shape,
+                *target.shape[first + len(indices) :],
+            )
             value = apply(_INDEX_PUT, (target, _fit(value.detach(), shape), *indices), (first, 0))
         target.copy_(_fit(value, target.shape))
         return
@@ -169,9 +176,8 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
 
 
 def _value(self: Tensor, value: Any) -> Tensor:
-    if not isinstance(value, Tensor):
-        value = tensor(value, dtype=self.dtype)
-    return value if value.dtype is self.dtype else value.to(self.dtype)
+    new: Tensor = value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype)
+    return new if new.dtype is self.dtype else new.to(self.dtype)
 
 
 def _fit(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -213,14 +219,18 @@ def _source(input: Tensor, index: Tensor, src: Any) -> Tensor:
 
 
 @method
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+) -> Tensor:
     """Put src (a tensor or a number) at index along dim."""
     source = _source(input, index, value if src is None else src)
     return apply(ops["scatter"], (input, index, source), (dim,))
 
 
 @method
-def scatter_(self: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
+def scatter_(
+    self: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+) -> Tensor:
     """Put src (a tensor or a number) at index along dim, in place."""
     source = _source(self, index, value if src is None else src)
     return apply_(ops["scatter"], (self, index, source), (dim,), self)
@@ -278,9 +288,7 @@ def sort(
 
 
 @method
-def argsort(
-    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Return the indices that would sort a dimension."""
     return sort(input, dim, descending, stable).indices
 
@@ -298,8 +306,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     """Return the k-th smallest element (from 1) of a dimension and its index."""
     values, indices = topk(input, k, dim, largest=False)
     values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
-    return ValuesIndices(values, indices) if keepdim else ValuesIndices(
-        values.squeeze(dim), indices.squeeze(dim)
+    return (
+        ValuesIndices(values, indices)
+        if keepdim
+        else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
     )
 
 
@@ -320,7 +330,7 @@ def unique(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> Any:
-    """Return the distinct elements in order, and on request where each went and how many there are."""
+    """Return the distinct elements in order; on request where each went, and how many there are."""
     if dim is not None:
         raise NotImplementedError("unique: dim is not supported; use the flattened tensor")
     values, inverse, counts = apply(ops["unique"], (input.detach(),))

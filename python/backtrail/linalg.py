@@ -19,7 +19,6 @@ __all__ = [
     "matmul",
     "mm",
     "mv",
-    "norm",
     "outer",
     "spmm",
     "tensordot",
@@ -99,7 +98,9 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
 
 
 @method
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """Return beta * input + alpha * (batch1 @ batch2) for batches of matrices."""
     product = bmm(batch1, batch2)
     product = product if alpha == 1 else product * alpha
@@ -146,15 +147,22 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     Letters shared by inputs are multiplied, letters missing from the output are summed; "..."
     stands for leading dimensions that broadcast. Operands are contracted from left to right.
     """
-    tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else (
-        list(operands)
+    tensors = (
+        list(operands[0])
+        if len(operands) == 1 and not isinstance(operands[0], Tensor)
+        else (list(operands))
     )
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(tensors):
-        raise RuntimeError(f"einsum: {equation!r} has {len(terms)} terms for {len(tensors)} operands")
+        raise RuntimeError(
+            f"einsum: {equation!r} has {len(terms)} terms for {len(tensors)} operands"
+        )
     letters = "".join(c for c in left if c.isalpha())
-    dots = [x.ndim - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, tensors, strict=True)]
+    dots = [
+        x.ndim - len(t.replace("...", "")) if "..." in t else 0
+        for t, x in zip(terms, tensors, strict=True)
+    ]
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in equation]
     batch = "".join(spare[: max(dots)]) if dots else ""
     terms = [t.replace("...", batch[len(batch) - n :]) for t, n in zip(terms, dots, strict=True)]
@@ -172,7 +180,9 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         current = current.sum(gone)
         labels = "".join(c for c in labels if c in result)
     if set(result) - set(labels) or len(set(result)) != len(result):
-        raise RuntimeError(f"einsum: the output of {equation!r} names a letter twice or one unknown")
+        raise RuntimeError(
+            f"einsum: the output of {equation!r} names a letter twice or one unknown"
+        )
     return current.permute([labels.index(c) for c in result])
 
 
@@ -191,7 +201,7 @@ def _diagonals(term: str, x: Tensor, equation: str) -> tuple[Tensor, str]:
 
 
 def _contract(a: Tensor, la: str, b: Tensor, lb: str, later: set[str]) -> tuple[Tensor, str]:
-    """Multiply two labelled tensors as a batched matrix product, summing letters not needed later."""
+    """Multiply two labelled tensors as a batched matrix product; sum letters not needed later."""
     for side, other in ((0, lb), (1, la)):
         x, names = (a, la) if side == 0 else (b, lb)
         gone = [d for d, c in enumerate(names) if c not in other and c not in later]
@@ -228,7 +238,7 @@ def _product(sizes: Any) -> int:
 
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """Sum products over the last `dims` dimensions of a and the first of b, or over pairs of lists."""
+    """Sum products over the last `dims` dimensions of a and the first of b, or over given ones."""
     if isinstance(dims, int):
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:

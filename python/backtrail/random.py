@@ -196,19 +196,29 @@ def randperm(
 
 
 def normal(
-    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, **kw: Any
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    **kw: Any,
 ) -> Tensor:
     """Draw normal numbers of the given mean and standard deviation: numbers, or tensors."""
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         like = mean if isinstance(mean, Tensor) else std
         if isinstance(mean, Tensor) and isinstance(std, Tensor):
             like = mean + std
-        return randn(like.shape, generator=generator, dtype=like.dtype) * std + mean
-    return randn(size, generator=generator, **kw) * std + mean
+        made = randn(like.shape, generator=generator, dtype=like.dtype)
+    else:
+        made = randn(size, generator=generator, **kw)
+    scaled: Tensor = made * std + mean
+    return scaled
 
 
 @method
-def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """Draw 1 with the probability that each element says (or p), else 0."""
     if p is not None:
         input = input * 0 + p
@@ -218,7 +228,11 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 @method
 def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Draw indices with the probabilities of each row (they need not add up to 1).
 

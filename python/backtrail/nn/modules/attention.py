@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ...creation import empty, zeros
 from ...dtypes import bool_
@@ -169,7 +170,7 @@ class MultiheadAttention(Module):
         if packed is not None and query is key and key is value:
             q, k, v = F.linear(query, packed, bias).split(width, -1)
             return q, k, v
-        weights = (
+        weights: tuple[Any, ...] = (
             (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
             if packed is None
             else packed.split(width)

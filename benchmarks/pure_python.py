@@ -6,6 +6,8 @@ Every number is a `Value` that remembers how it was made. The model is the one `
 trains: token and position embeddings, RMSNorm, causal attention, a ReLU network, a linear head.
 """
 
+# ruff: noqa: B905 - zip as one writes it, and at its full speed
+
 from __future__ import annotations
 
 import argparse

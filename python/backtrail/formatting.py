@@ -72,15 +72,12 @@ def _formatter(values: list[Any], dtype: dtypes.dtype) -> Any:
     if not dtype.is_floating_point:
         width = max((len(str(v)) for v in values), default=0)
         return lambda v: str(v).rjust(width)
-    finite = [abs(v) for v in values if v == v and abs(v) != float("inf")]
-    nonzero = [v for v in finite if v]
-    largest, smallest = max(nonzero, default=0.0), min(nonzero, default=0.0)
-    whole = all(v == int(v) for v in finite)
-    if (
-        nonzero
-        and (largest / smallest > 1000 or largest > 1e8 or smallest < 1e-4)
-        and not (whole and largest <= 1e8)
-    ):
+    # What decides the form and the width, as in PyTorch: the finite numbers that are not 0.
+    shown = [v for v in values if v and v == v and abs(v) != float("inf")]
+    largest = max((abs(v) for v in shown), default=0.0)
+    smallest = min((abs(v) for v in shown), default=0.0)
+    whole = all(v == int(v) for v in shown)
+    if shown and (largest / smallest > 1000 or largest > 1e8 or (smallest < 1e-4 and not whole)):
         spec = f".{PRECISION}e"
     elif whole:
         spec = ".0f"
@@ -91,7 +88,7 @@ def _formatter(values: list[Any], dtype: dtypes.dtype) -> Any:
         s = format(v, spec)
         return s + "." if spec == ".0f" and s.lstrip("-").isdigit() else s
 
-    width = max((len(text(v)) for v in values), default=0)
+    width = max((len(text(v)) for v in shown), default=1)
     return lambda v: text(v).rjust(width)
 
 
@@ -103,7 +100,7 @@ def _lines(values: Any, t: Any, dim: int, text: Any, indent: int, shorten: bool)
         parts = [text(v) for v in values]
         if cut:
             parts.insert(EDGE, " ...")
-        return "[" + _wrap(parts, indent + 1) + "]"
+        return "[" + _wrap(parts, indent) + "]"
     rows = [_lines(v, t, dim + 1, text, indent + 1, shorten) for v in values]
     if cut:
         rows.insert(EDGE, "...")
@@ -112,7 +109,7 @@ def _lines(values: Any, t: Any, dim: int, text: Any, indent: int, shorten: bool)
 
 
 def _wrap(parts: list[str], indent: int) -> str:
-    width = max((len(p) for p in parts), default=1) + 2
+    width = max((len(p) for p in parts if p != " ..."), default=1) + 2
     per_line = max(1, (WIDTH - indent) // width)
     lines = [", ".join(parts[i : i + per_line]) for i in range(0, len(parts), per_line)]
-    return (",\n" + " " * indent).join(lines)
+    return (",\n" + " " * (indent + 1)).join(lines)

@@ -15,7 +15,7 @@ from ._core import Node, accumulate, add_grads, apply, ops, set_grad_enabled
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-__all__ = ["Node", "backward", "gradients", "toposort"]
+__all__ = ["Node", "RemovableHandle", "backward", "gradients", "toposort"]
 
 _ADD, _ALIAS = ops["add"], ops["alias"]
 _sequence = attrgetter("sequence")
@@ -209,3 +209,22 @@ def _run_hooks(hooks: Iterable[Any], grad: Tensor) -> Tensor:
         if result is not None:
             grad = result
     return grad
+
+
+class RemovableHandle:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        """Take the hook away; once is enough."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()

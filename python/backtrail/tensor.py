@@ -16,7 +16,6 @@ from ._core import (
     TensorBase,
     apply,
     apply_,
-    bump_version,
     full,
     get_default_dtype,
     ops,
@@ -26,9 +25,10 @@ from ._core import (
 from ._core import item as _item
 from ._core import tolist as _tolist
 from .dtypes import CPU, Size, device, dtype
+from .graph import RemovableHandle
 from .graph import backward as _backward
 
-__all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
+__all__ = ["Op", "RemovableHandle", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 
 Number = Union[int, float, bool]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -470,25 +470,6 @@ class Tensor(TensorBase):
         return self
 
 
-class RemovableHandle:
-    """What `register_hook` returns: `remove()` takes the hook away."""
-
-    def __init__(self, hooks: list[Any], hook: Any) -> None:
-        self._hooks = hooks
-        self._hook = hook
-
-    def remove(self) -> None:
-        """Take the hook away; once is enough."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-
 def _power(base: Any, exponent: Any) -> Tensor:
     return apply(_POW, (base, exponent))
 
@@ -508,11 +489,6 @@ def method(function: F) -> F:
     """Make a function whose first argument is a tensor a method of Tensor as well."""
     setattr(Tensor, function.__name__, function)
     return function
-
-
-def changed_in_place(t: Tensor, by: str) -> None:
-    """Note that the elements of `t` were changed by `by`, which backward must know."""
-    bump_version(t, by)
 
 
 def _conversion(name: str, target: dtype) -> None:

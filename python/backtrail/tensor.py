@@ -8,7 +8,7 @@ decorated with `@method` are methods of Tensor as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from . import dtypes
 from ._core import (
@@ -30,7 +30,6 @@ from .graph import backward as _backward
 
 __all__ = ["Op", "RemovableHandle", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 
-Number = Union[int, float, bool]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ADD, _SUB, _MUL, _DIV, _NEG = (ops[n] for n in ("add", "sub", "mul", "div", "neg"))
@@ -155,9 +154,13 @@ class Tensor(TensorBase):
     # ---- comparison and logic
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        if other is None or isinstance(other, str):
+            return NotImplemented
         return apply(_EQ, (self, other))
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        if other is None or isinstance(other, str):
+            return NotImplemented
         return apply(_NE, (self, other))
 
     def __lt__(self, other: Any) -> Tensor:

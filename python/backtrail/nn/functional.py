@@ -10,7 +10,8 @@ from ..creation import full, zeros
 from ..elementwise import clamp
 from ..random import bernoulli
 from ..random import dropout as _dropout
-from ..reductions import log_softmax, softmax
+from ..reductions import log_softmax as log_softmax
+from ..reductions import softmax as softmax
 from ..tensor import Tensor, apply, apply_, ops
 
 _LINEAR, _EMBEDDING, _RELU = ops["linear"], ops["embedding"], ops["relu"]

@@ -53,6 +53,10 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, alpha=1.0: np.add(a, b if alpha == 1 else alpha * b),
     "sub": lambda a, b, alpha=1.0: np.subtract(a, b if alpha == 1 else alpha * b),
     "floor_divide": _floor_divide,
+    "fill": lambda a, value: np.broadcast_to(value, np.broadcast(a, value).shape),
+    "binary_cross_entropy_terms": lambda p, t: (
+        -(t * np.maximum(np.log(p), -100) + (1 - t) * np.maximum(np.log(1 - p), -100))
+    ),
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "round": np.round,
     "clamp": lambda x, min=-np.inf, max=np.inf: np.clip(x, min, max),

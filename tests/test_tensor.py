@@ -222,6 +222,15 @@ def test_containers_protocol() -> None:
     assert len({x, x, a}) == 2
 
 
+def test_comparison_with_what_is_no_number() -> None:
+    x = bt.ones(2)
+    assert (x == None) is False  # noqa: E711
+    assert (x != "text") is True
+    assert x not in [None, "text"]
+    with pytest.raises(TypeError, match="lt: input 1 is NoneType"):
+        assert x < None
+
+
 def test_shape_queries() -> None:
     x = bt.zeros(2, 3, 4).transpose(0, 2)
     assert x.shape == (4, 3, 2) == x.size()

@@ -298,7 +298,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         column = v.reshape([-1 if k == d else 1 for k in range(len(vectors))])
         grids.append(column.expand(*shape))
     if swap:
-        grids = [g.transpose(0, 1) for g in grids]
         grids[:2] = grids[1::-1]
     return tuple(grids)
 

@@ -7,7 +7,7 @@
 namespace backtrail {
 namespace {
 
-constexpr int kMaxList = 256;        // integers in all the lists of one call
+constexpr int kMaxList = 256;          // integers in all the lists of one call
 constexpr int64_t kReleaseAt = 16384;  // elements from which the GIL is released
 
 DType default_dtype = DType::f32;
@@ -72,9 +72,7 @@ struct Promotion {
   }
 };
 
-DType number_dtype(int cat) {
-  return cat == 2 ? default_dtype : cat == 1 ? DType::i64 : DType::b8;
-}
+DType number_dtype(int cat) { return cat == 2 ? default_dtype : cat == 1 ? DType::i64 : DType::b8; }
 
 struct Arguments {
   Operand operands[kMaxInputs];
@@ -186,7 +184,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   if (!same_shape)
     for (int j = 0; j < n; ++j)
       if (in[j].array) shape = broadcast(op.name, shape, in[j].array->shape);
-  DType dtype = types.best[0] < 0 && types.best[1] < 0 && types.best[2] < 0 ? DType::b8 : types.result();
+  DType dtype =
+      types.best[0] < 0 && types.best[1] < 0 && types.best[2] < 0 ? DType::b8 : types.result();
   DType compute = compute_type(dtype);
   const bool masks_only = types.best[0] < 0 && types.best[1] < 0 && types.best[2] < 0;
   if (masks_only) {
@@ -201,8 +200,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   Array& out = result.out[0];
   if (target) {
     if (shape != target->shape && broadcast(op.name, shape, target->shape) != target->shape)
-      fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s", op.name,
-           to_string(shape).c_str(), to_string(target->shape).c_str());
+      fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s",
+           op.name, to_string(shape).c_str(), to_string(target->shape).c_str());
     if (category(dtype) > category(target->dtype))
       fail(ErrorKind::runtime, "%s_: the result is %s and cannot be stored in place as %s", op.name,
            dtype_name(dtype), dtype_name(target->dtype));
@@ -222,7 +221,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
     out = empty(shape, dtype);
   }
   GilRelease release(out.numel() >= kReleaseAt);
-  run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs, r.cost);
+  run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs,
+                r.cost);
 }
 
 void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& result, Arguments& a) {
@@ -241,17 +241,21 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
   for (int j = 0; j < n; ++j) {
     PyObject* o = PyTuple_GET_ITEM(inputs, j);
     if (o == Py_None) continue;
-    if (!is_tensor(o)) fail(ErrorKind::type, "%s: input %d is %s; expected a Tensor", op.name, j, Py_TYPE(o)->tp_name);
+    if (!is_tensor(o))
+      fail(ErrorKind::type, "%s: input %d is %s; expected a Tensor", op.name, j,
+           Py_TYPE(o)->tp_name);
     const Array& x = as_tensor(o)->array;
     elements += x.numel();
-    const bool widen = x.dtype == DType::bf16 && op.kind != Kind::view && op.kind != Kind::reduction && !op.strided;
+    const bool widen = x.dtype == DType::bf16 && op.kind != Kind::view &&
+                       op.kind != Kind::reduction && !op.strided;
     const bool product = x.dtype == DType::bf16 && op.strided && op.kind == Kind::opaque && n == 2;
     narrow |= widen || product;
     arrays[j] = widen || product ? convert(x, DType::f32) : op.strided ? x : contiguous(x);
   }
   if (op.n_inputs > 0 && !arrays[0])
     fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);
-  Call call{op.name, arrays, n, a.attrs, a.n_attrs, result.out, op.n_public ? op.n_outputs : kMaxOutputs};
+  Call call{
+      op.name, arrays, n, a.attrs, a.n_attrs, result.out, op.n_public ? op.n_outputs : kMaxOutputs};
   op.prepare(call);
   result.n_public = op.n_public ? op.n_public : call.n_out;
   if (op.execute) {
@@ -343,9 +347,10 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
     TensorObject* t = as_tensor(target);
     const bool graph = wants_grad(op, inputs) || (grad_mode && t->needs_grad());
     if (graph && t->requires_grad && !t->grad_fn)
-      fail(ErrorKind::runtime,
-           "%s_: a leaf tensor that requires grad cannot be changed in place; do it under no_grad()",
-           op.name);
+      fail(
+          ErrorKind::runtime,
+          "%s_: a leaf tensor that requires grad cannot be changed in place; do it under no_grad()",
+          op.name);
     if (graph && t->view)
       fail(ErrorKind::runtime,
            "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
@@ -394,7 +399,8 @@ PyObject* set_default_dtype(PyObject*, PyObject* dtype) {
   return guarded([&]() -> PyObject* {
     DType t = dtype_of(dtype);
     if (t != DType::f32 && t != DType::f64)
-      fail(ErrorKind::type, "set_default_dtype: got %s; expected float32 or float64", dtype_name(t));
+      fail(ErrorKind::type, "set_default_dtype: got %s; expected float32 or float64",
+           dtype_name(t));
     default_dtype = t;
     Py_RETURN_NONE;
   });
@@ -424,14 +430,18 @@ PyObject* result_type(PyObject*, PyObject* const* args, Py_ssize_t n) {
 PyMethodDef functions[] = {
     {"apply", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply)), METH_FASTCALL,
      "apply(op, inputs, attrs=()): compute, and record a node when a gradient is needed."},
-    {"apply_", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply_in_place)), METH_FASTCALL,
-     "apply_(op, inputs, attrs, target): compute into target."},
-    {"set_grad_enabled", set_grad_enabled, METH_O, "Switch recording on this thread; returns what it was."},
-    {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether operations are recorded on this thread."},
-    {"set_default_dtype", set_default_dtype, METH_O, "Type of floating point tensors made from Python numbers."},
-    {"get_default_dtype", get_default_dtype, METH_NOARGS, "Type of floating point tensors made from Python numbers."},
-    {"result_type", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(result_type)), METH_FASTCALL,
-     "The dtype that arithmetic between these tensors and numbers has."},
+    {"apply_", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply_in_place)),
+     METH_FASTCALL, "apply_(op, inputs, attrs, target): compute into target."},
+    {"set_grad_enabled", set_grad_enabled, METH_O,
+     "Switch recording on this thread; returns what it was."},
+    {"is_grad_enabled", is_grad_enabled, METH_NOARGS,
+     "Whether operations are recorded on this thread."},
+    {"set_default_dtype", set_default_dtype, METH_O,
+     "Type of floating point tensors made from Python numbers."},
+    {"get_default_dtype", get_default_dtype, METH_NOARGS,
+     "Type of floating point tensors made from Python numbers."},
+    {"result_type", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(result_type)),
+     METH_FASTCALL, "The dtype that arithmetic between these tensors and numbers has."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -14,7 +14,8 @@ void store(const Array& a, int64_t i, double f, int64_t integer) {
   char* p = a.data() + i * int64_t(a.item());
   const bool exact = a.dtype == DType::i64 || a.dtype == DType::i32 || a.dtype == DType::u8;
   const DType from = exact ? DType::i64 : DType::f64;
-  kernels().numeric->convert[int(from)][int(a.dtype)](exact ? static_cast<void*>(&integer) : &f, p, 1);
+  kernels().numeric->convert[int(from)][int(a.dtype)](exact ? static_cast<void*>(&integer) : &f, p,
+                                                      1);
 }
 
 struct Number {
@@ -64,7 +65,7 @@ bool is_sequence(PyObject* o) {
 
 struct Nested {
   Dims shape;
-  int category = -1;     // of the numbers
+  int category = -1;  // of the numbers
   bool any_tensor = false;
   DType tensor_dtype = DType::f32;
 
@@ -72,7 +73,8 @@ struct Nested {
     if (is_tensor(o)) {
       const Array& a = as_tensor(o)->array;
       if (a.numel() != 1)
-        fail(ErrorKind::value, "tensor: only tensors of one element can be items of a list; got shape %s",
+        fail(ErrorKind::value,
+             "tensor: only tensors of one element can be items of a list; got shape %s",
              to_string(a.shape).c_str());
       tensor_dtype = any_tensor ? promote(tensor_dtype, a.dtype) : a.dtype;
       any_tensor = true;
@@ -80,7 +82,8 @@ struct Nested {
     }
     Number n;
     if (is_sequence(o)) {
-      py::object fast = py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
+      py::object fast =
+          py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
       if (!fast) throw py::error_already_set();
       const int64_t size = PySequence_Fast_GET_SIZE(fast.ptr());
       if (depth == shape.n && !leaf_seen)
@@ -88,7 +91,8 @@ struct Nested {
       else if (depth >= shape.n || shape[depth] != size)
         fail(ErrorKind::value, "tensor: expected a sequence of length %lld at depth %d; got %lld",
              depth < shape.n ? (long long)shape[depth] : 0LL, depth, (long long)size);
-      for (int64_t i = 0; i < size; ++i) measure(PySequence_Fast_GET_ITEM(fast.ptr(), i), depth + 1);
+      for (int64_t i = 0; i < size; ++i)
+        measure(PySequence_Fast_GET_ITEM(fast.ptr(), i), depth + 1);
       if (size == 0) leaf_seen = true;
     } else if (number(o, n)) {
       category = n.category > category ? n.category : category;
@@ -102,9 +106,11 @@ struct Nested {
     Number n{};
     if (is_tensor(o)) {
       const Array& x = as_tensor(o)->array;
-      kernels().numeric->convert[int(x.dtype)][int(a.dtype)](x.data(), a.data() + at++ * int64_t(a.item()), 1);
+      kernels().numeric->convert[int(x.dtype)][int(a.dtype)](
+          x.data(), a.data() + at++ * int64_t(a.item()), 1);
     } else if (is_sequence(o)) {
-      py::object fast = py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
+      py::object fast =
+          py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
       if (!fast) throw py::error_already_set();
       for (int64_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i)
         fill(a, PySequence_Fast_GET_ITEM(fast.ptr(), i), at);
@@ -119,7 +125,8 @@ struct Nested {
   void check_depth(int depth) {
     leaf_seen = true;
     if (depth != shape.n)
-      fail(ErrorKind::value, "tensor: a number where a sequence of length %lld was expected (depth %d)",
+      fail(ErrorKind::value,
+           "tensor: a number where a sequence of length %lld was expected (depth %d)",
            depth < shape.n ? (long long)shape[depth] : 0LL, depth);
   }
 };
@@ -171,7 +178,8 @@ Array full(const Dims& shape, py::handle value, DType dtype) {
   Array a = empty(shape, dtype);
   Number n;
   if (!number(value.ptr(), n))
-    fail(ErrorKind::type, "full: the value must be a number; got %s", Py_TYPE(value.ptr())->tp_name);
+    fail(ErrorKind::type, "full: the value must be a number; got %s",
+         Py_TYPE(value.ptr())->tp_name);
   if (a.numel() == 0) return a;
   if (n.f == 0 && n.i == 0 && !std::signbit(n.f)) {
     std::memset(a.data(), 0, size_t(a.numel()) * a.item());

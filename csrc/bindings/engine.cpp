@@ -62,8 +62,8 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
         Array out = g;
         if (!(passes >> j & 1)) {
           out = empty(g.shape, g.dtype);
-          run_pointwise(r.kernels.vjp[j], compute_type(g.dtype), masks, false, in, count, out, attrs,
-                        r.cost * 1.5);
+          run_pointwise(r.kernels.vjp[j], compute_type(g.dtype), masks, false, in, count, out,
+                        attrs, r.cost * 1.5);
         }
         grad = wrap(fit(out, node->metas[j]));
         if (!grad) {
@@ -81,8 +81,8 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return result;
 }
 
-// derived_vjp(op, input, grad, inputs, attrs): the derivative that dual numbers give for an op whose
-// `backward` is written, in float64; for tests.
+// derived_vjp(op, input, grad, inputs, attrs): the derivative that dual numbers give for an op
+// whose `backward` is written, in float64; for tests.
 PyObject* derived_vjp(PyObject*, PyObject* args) {
   PyObject *op, *grad, *inputs, *attrs;
   int which;
@@ -159,8 +159,9 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
     TensorObject* leaf = as_tensor(args[0]);
     const Array& g = as_tensor(args[1])->array;
     if (!leaf->grad) {
-      const bool own = g.storage->refs == 1 && g.contiguous() && !as_tensor(args[1])->needs_grad() &&
-                       !g.storage->release && g.numel() * int64_t(g.item()) == int64_t(g.storage->bytes);
+      const bool own = g.storage->refs == 1 && g.contiguous() &&
+                       !as_tensor(args[1])->needs_grad() && !g.storage->release &&
+                       g.numel() * int64_t(g.item()) == int64_t(g.storage->bytes);
       if (own) {
         leaf->grad = Py_NewRef(args[1]);
       } else {
@@ -178,8 +179,9 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
-// trace(op, input) -> (instructions, result): the derivative of an input as primitive ops. Registers
-// count (grad, what the derivative reads, attributes), then the instructions; constants are floats.
+// trace(op, input) -> (instructions, result): the derivative of an input as primitive ops.
+// Registers count (grad, what the derivative reads, attributes), then the instructions; constants
+// are floats.
 PyObject* trace(PyObject*, PyObject* args) {
   PyObject* op;
   int input;
@@ -209,12 +211,14 @@ PyMethodDef functions[] = {
      "fit(grad, shape, dtype): undo a broadcast and a conversion."},
     {"add_grads", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_grads)), METH_FASTCALL,
      "Sum of two gradients, outside the graph."},
-    {"accumulate", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(accumulate)), METH_FASTCALL,
-     "accumulate(leaf, grad): leaf.grad += grad."},
+    {"accumulate", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(accumulate)),
+     METH_FASTCALL, "accumulate(leaf, grad): leaf.grad += grad."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
-bool add_engine_functions(PyObject* module) { return PyModule_AddFunctions(module, functions) == 0; }
+bool add_engine_functions(PyObject* module) {
+  return PyModule_AddFunctions(module, functions) == 0;
+}
 
 }  // namespace backtrail

@@ -22,7 +22,8 @@ DType buffer_dtype(const Py_buffer& view) {
   if (is("B", 1)) return DType::u8;
   if (is("?", 1)) return DType::b8;
   fail(ErrorKind::type,
-       "from_numpy: elements of format '%s' are not supported; expected float32, float64, int64, int32, "
+       "from_numpy: elements of format '%s' are not supported; expected float32, float64, int64, "
+       "int32, "
        "uint8 or bool: convert with .astype() first",
        view.format ? view.format : "B");
 }
@@ -52,15 +53,18 @@ Array from_buffer(py::object source) {
     for (int i = 0; i < view->ndim; ++i) {
       a.shape.push(view->shape[i]);
       if (view->strides[i] % view->itemsize)
-        fail(ErrorKind::value, "from_numpy: strides that are no multiple of the element; copy the array first");
+        fail(ErrorKind::value,
+             "from_numpy: strides that are no multiple of the element; copy the array first");
       a.strides.push(view->strides[i] / view->itemsize);
       if (view->strides[i] < 0)
-        fail(ErrorKind::value, "from_numpy: negative strides are not supported; copy the array first");
+        fail(ErrorKind::value,
+             "from_numpy: negative strides are not supported; copy the array first");
       high += (view->shape[i] - 1) * view->strides[i];
     }
     const size_t bytes = size_t(high - low + view->itemsize);
     if (a.numel() == 0 || readonly) {
-      a.storage = adopt(view->buf, bytes, [](void*) {}, nullptr);
+      a.storage = adopt(
+          view->buf, bytes, [](void*) {}, nullptr);
       Array copy = empty(a.shape, a.dtype);
       if (a.numel()) copy_into(a, copy);
       release_view(view);
@@ -79,13 +83,18 @@ struct Exported {
   Array array;
 };
 
+// DLPack's names of our dtypes, by code.
+constexpr dlpack::DataType kTypes[kDTypes] = {{dlpack::kFloat, 32, 1}, {dlpack::kFloat, 64, 1},
+                                              {dlpack::kInt, 64, 1},   {dlpack::kInt, 32, 1},
+                                              {dlpack::kUInt, 8, 1},   {dlpack::kBool, 8, 1},
+                                              {dlpack::kBfloat, 16, 1}};
+
 py::capsule to_dlpack(const Array& a) {
   using namespace dlpack;
-  static const DataType types[] = {{kFloat, 32, 1}, {kFloat, 64, 1}, {kInt, 64, 1},   {kInt, 32, 1},
-                                   {kUInt, 8, 1},   {kBool, 8, 1},   {kBfloat, 16, 1}};
   Exported* e = new Exported{{}, a};
-  e->managed.tensor = {e->array.data(),          {kCpu, 0},           e->array.ndim(), types[int(a.dtype)],
-                       e->array.shape.v, e->array.strides.v, 0};
+  e->managed.tensor = {
+      e->array.data(),    {kCpu, 0}, e->array.ndim(), kTypes[int(a.dtype)], e->array.shape.v,
+      e->array.strides.v, 0};
   e->managed.context = e;
   e->managed.deleter = [](Managed* m) {
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -107,22 +116,17 @@ Array from_dlpack(py::object capsule) {
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   const Tensor& t = m->tensor;
   if (t.device.type != kCpu)
-    fail(ErrorKind::runtime, "from_dlpack: the tensor is on device type %d; only the CPU is supported",
-         t.device.type);
+    fail(ErrorKind::runtime,
+         "from_dlpack: the tensor is on device type %d; only the CPU is supported", t.device.type);
   Array a;
-  const auto is = [&](TypeCode code, int bits) {
-    return t.dtype.code == code && t.dtype.bits == bits && t.dtype.lanes == 1;
-  };
-  if (is(kFloat, 32)) a.dtype = DType::f32;
-  else if (is(kFloat, 64)) a.dtype = DType::f64;
-  else if (is(kInt, 64)) a.dtype = DType::i64;
-  else if (is(kInt, 32)) a.dtype = DType::i32;
-  else if (is(kUInt, 8)) a.dtype = DType::u8;
-  else if (is(kBool, 8)) a.dtype = DType::b8;
-  else if (is(kBfloat, 16)) a.dtype = DType::bf16;
-  else
+  int type = 0;
+  while (type < kDTypes && (t.dtype.code != kTypes[type].code ||
+                            t.dtype.bits != kTypes[type].bits || t.dtype.lanes != 1))
+    ++type;
+  if (type == kDTypes)
     fail(ErrorKind::type, "from_dlpack: elements of type code %d with %d bits are not supported",
          t.dtype.code, t.dtype.bits);
+  a.dtype = DType(type);
   int64_t reach = 0;
   for (int i = 0; i < t.ndim; ++i) a.shape.push(t.shape[i]);
   a.strides = contiguous_strides(a.shape);
@@ -132,10 +136,13 @@ Array from_dlpack(py::object capsule) {
     reach += (a.shape[i] - 1) * a.strides[i];
   }
   const size_t bytes = a.numel() ? size_t(reach + 1) * a.item() : 0;
-  a.storage = adopt(static_cast<char*>(t.data) + t.byte_offset, bytes, [](void* owner) {
-    auto* managed = static_cast<Managed*>(owner);
-    if (managed->deleter) managed->deleter(managed);
-  }, m);
+  a.storage = adopt(
+      static_cast<char*>(t.data) + t.byte_offset, bytes,
+      [](void* owner) {
+        auto* managed = static_cast<Managed*>(owner);
+        if (managed->deleter) managed->deleter(managed);
+      },
+      m);
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
   PyCapsule_SetDestructor(capsule.ptr(), nullptr);
   return a;
@@ -144,7 +151,8 @@ Array from_dlpack(py::object capsule) {
 }  // namespace
 
 void bind_exchange(py::module_& m) {
-  m.def("from_buffer", &from_buffer, "A tensor on the memory of an object with the buffer protocol.");
+  m.def("from_buffer", &from_buffer,
+        "A tensor on the memory of an object with the buffer protocol.");
   m.def("to_dlpack", &to_dlpack, "A DLPack capsule on the tensor's memory.");
   m.def("from_dlpack", &from_dlpack, "A tensor on the memory of a DLPack capsule.");
 }

@@ -46,7 +46,8 @@ PyGetSetDef op_getset[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMemberDef op_members[] = {
     {"name", T_OBJECT, offsetof(OpObject, name), READONLY, nullptr},
-    {"vjp", T_OBJECT, offsetof(OpObject, vjp), 0, "Rule: (node, grads) -> gradients of the inputs."},
+    {"vjp", T_OBJECT, offsetof(OpObject, vjp), 0,
+     "Rule: (node, grads) -> gradients of the inputs."},
     {"__dictoffset__", T_PYSSIZET, offsetof(OpObject, dict), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
 PyType_Slot op_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
@@ -98,7 +99,7 @@ void node_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, node_dealloc)  // a chain of nodes of any length
-  NodeObject* n = as_node(self);
+      NodeObject* n = as_node(self);
   if (n->weakrefs) PyObject_ClearWeakRefs(self);
   node_clear(self);
   PyMem_Free(n->edge_outputs);
@@ -155,8 +156,8 @@ void hang(NodeObject* n, PyObject* const* outputs) {
 // A node of Python's own making: Node(op, inputs, outputs, attrs, saved).
 PyObject* node_new(PyTypeObject*, PyObject* args, PyObject*) {
   PyObject *op, *inputs, *outputs, *attrs, *saved;
-  if (!PyArg_ParseTuple(args, "OO!O!O!O!:Node", &op, &PyTuple_Type, &inputs, &PyTuple_Type, &outputs,
-                        &PyTuple_Type, &attrs, &PyTuple_Type, &saved))
+  if (!PyArg_ParseTuple(args, "OO!O!O!O!:Node", &op, &PyTuple_Type, &inputs, &PyTuple_Type,
+                        &outputs, &PyTuple_Type, &attrs, &PyTuple_Type, &saved))
     return nullptr;
   NodeObject* n = new_node(op, inputs, attrs, int(PyTuple_GET_SIZE(outputs)));
   if (!n) return nullptr;
@@ -207,14 +208,16 @@ PyObject* node_saved(PyObject* self, void*) {
     const Storage* now = s.object && is_tensor(s.object) ? as_tensor(s.object)->array.storage.get()
                                                          : s.array.storage.get();
     if (s.storage && (now != s.storage || now->version != s.version)) {
-      PyErr_Format(PyExc_RuntimeError,
-                   "backward: '%s' needs the value of its %s %d as it was in the forward pass, but "
-                   "it was changed in place by '%s' (version %u, expected %u); use the out-of-place "
-                   "form there, or x.clone() first",
-                   op_name(n->op), s.output < 0 ? "saved input" : "output",
-                   s.output < 0 ? i : s.output,
-                   now != s.storage ? "assignment to .data" : now->writer ? now->writer : "?",
-                   now->version, s.version);
+      PyErr_Format(
+          PyExc_RuntimeError,
+          "backward: '%s' needs the value of its %s %d as it was in the forward pass, but "
+          "it was changed in place by '%s' (version %u, expected %u); use the out-of-place "
+          "form there, or x.clone() first",
+          op_name(n->op), s.output < 0 ? "saved input" : "output", s.output < 0 ? i : s.output,
+          now != s.storage ? "assignment to .data"
+          : now->writer    ? now->writer
+                           : "?",
+          now->version, s.version);
       Py_DECREF(all);
       return nullptr;
     }
@@ -275,7 +278,9 @@ PyObject* node_edge_outputs(PyObject* self, void*) {
   return t;
 }
 
-PyObject* node_name(PyObject* self, PyObject*) { return PyUnicode_FromString(op_name(as_node(self)->op)); }
+PyObject* node_name(PyObject* self, PyObject*) {
+  return PyUnicode_FromString(op_name(as_node(self)->op));
+}
 PyObject* node_repr(PyObject* self) {
   return PyUnicode_FromFormat("<%sBackward>", op_name(as_node(self)->op));
 }
@@ -283,13 +288,15 @@ PyObject* node_next(PyObject* self, void*) {
   NodeObject* n = as_node(self);
   PyObject* t = PyTuple_New(n->n_inputs);
   for (int i = 0; t && i < n->n_inputs; ++i)
-    PyTuple_SET_ITEM(t, i, Py_BuildValue("(Oi)", PyTuple_GET_ITEM(n->edges, i), n->edge_outputs[i]));
+    PyTuple_SET_ITEM(t, i,
+                     Py_BuildValue("(Oi)", PyTuple_GET_ITEM(n->edges, i), n->edge_outputs[i]));
   return t;
 }
 
 PyGetSetDef node_getset[] = {
     {"saved", node_saved, nullptr, "Values kept for the derivative.", nullptr},
-    {"edge_outputs", node_edge_outputs, nullptr, "Which output of each edge feeds the input.", nullptr},
+    {"edge_outputs", node_edge_outputs, nullptr, "Which output of each edge feeds the input.",
+     nullptr},
     {"next_functions", node_next, nullptr, "(node, output) of every input.", nullptr},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
@@ -301,9 +308,11 @@ PyMethodDef node_methods[] = {
     {nullptr, nullptr, 0, nullptr}};
 PyMemberDef node_members[] = {
     {"op", T_OBJECT, offsetof(NodeObject, op), READONLY, nullptr},
-    {"edges", T_OBJECT, offsetof(NodeObject, edges), READONLY, "Node, leaf Tensor or None of every input."},
+    {"edges", T_OBJECT, offsetof(NodeObject, edges), READONLY,
+     "Node, leaf Tensor or None of every input."},
     {"attrs", T_OBJECT, offsetof(NodeObject, attrs), READONLY, nullptr},
-    {"hooks", T_OBJECT, offsetof(NodeObject, hooks), 0, "Functions that see the gradient of an output."},
+    {"hooks", T_OBJECT, offsetof(NodeObject, hooks), 0,
+     "Functions that see the gradient of an output."},
     {"sequence", T_ULONGLONG, offsetof(NodeObject, sequence), READONLY, nullptr},
     {"n_inputs", T_INT, offsetof(NodeObject, n_inputs), READONLY, nullptr},
     {"n_outputs", T_INT, offsetof(NodeObject, n_outputs), READONLY, nullptr},
@@ -348,8 +357,8 @@ NodeObject* record(OpObject* handle, PyObject* inputs, PyObject* attrs, PyObject
     }
     for (int j = 0; j < op.n_outputs; ++j)
       if (op.saves_outputs >> j & 1)
-        new (&n->saved[n->n_saved++]) Saved{nullptr, arrays[j], arrays[j].storage.get(),
-                                            arrays[j].storage->version, j};
+        new (&n->saved[n->n_saved++])
+            Saved{nullptr, arrays[j], arrays[j].storage.get(), arrays[j].storage->version, j};
   }
   hang(n, outputs);
   return n;

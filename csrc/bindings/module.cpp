@@ -23,7 +23,8 @@ void set_types(py::object tensor, py::object size, py::tuple dtypes) {
   if (!PyType_Check(tensor.ptr()) ||
       !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(tensor.ptr()), TensorBaseType) ||
       !PyType_Check(size.ptr()) || dtypes.size() != size_t(kDTypes))
-    fail(ErrorKind::type, "set_types: expected a subclass of TensorBase, one of tuple and %d dtypes", kDTypes);
+    fail(ErrorKind::type,
+         "set_types: expected a subclass of TensorBase, one of tuple and %d dtypes", kDTypes);
   TensorType = reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr());
   SizeType = reinterpret_cast<PyTypeObject*>(size.inc_ref().ptr());
   for (int i = 0; i < kDTypes; ++i) dtype_objects[i] = Py_NewRef(PyTuple_GET_ITEM(dtypes.ptr(), i));
@@ -62,8 +63,9 @@ py::list load_library(const std::string& path) {
   int count = 0, version = 0;
   const PointwiseRecord* records = get(&count, &version);
   if (version != kAbiVersion)
-    fail(ErrorKind::runtime, "load_library: %s was built for version %d of the op interface; this is %d",
-         path.c_str(), version, kAbiVersion);
+    fail(ErrorKind::runtime,
+         "load_library: %s was built for version %d of the op interface; this is %d", path.c_str(),
+         version, kAbiVersion);
   py::list handles;
   for (int i = 0; i < count; ++i)
     handles.append(py::reinterpret_steal<py::object>(make_op(register_pointwise(records[i]))));
@@ -110,7 +112,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_info", &build_info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
-  m.def("shares_memory", [](const Array& a, const Array& b) { return a.storage.get() == b.storage.get(); });
+  m.def("shares_memory",
+        [](const Array& a, const Array& b) { return a.storage.get() == b.storage.get(); });
   m.def("overlaps_itself", &overlaps_itself);
   m.def("bump_version", [](const Array& a, const char* writer) {
     ++a.storage->version;

@@ -13,8 +13,7 @@ namespace backtrail {
 
 // An array with its place in the graph. `Tensor` in Python is a subclass.
 struct TensorObject {
-  PyObject_HEAD
-  Array array;
+  PyObject_HEAD Array array;
   PyObject* grad;     // Tensor or null
   PyObject* grad_fn;  // Node that made it, or null
   PyObject* hooks;    // list of functions of a leaf, or null
@@ -28,8 +27,7 @@ struct TensorObject {
 
 // A handle to an op, with its derivative rule.
 struct OpObject {
-  PyObject_HEAD
-  const Op* op;
+  PyObject_HEAD const Op* op;
   PyObject* name;
   PyObject* vjp;  // function (node, grads) -> gradients of the inputs
   PyObject* dict;
@@ -51,16 +49,15 @@ struct Saved {
 };
 
 struct NodeObject {
-  PyObject_HEAD
-  PyObject* op;     // OpObject, or whatever has `name` and `vjp`
-  PyObject* edges;  // tuple: for each input a Node, a leaf Tensor or None
-  PyObject* attrs;  // tuple
-  PyObject* hooks;  // dict: output number -> list of functions, or null
+  PyObject_HEAD PyObject* op;  // OpObject, or whatever has `name` and `vjp`
+  PyObject* edges;             // tuple: for each input a Node, a leaf Tensor or None
+  PyObject* attrs;             // tuple
+  PyObject* hooks;             // dict: output number -> list of functions, or null
   PyObject* dict;
   PyObject* weakrefs;
-  uint64_t sequence;   // grows with time: a node's inputs have smaller ones
-  int* edge_outputs;   // which output of each edge
-  Meta* metas;         // of the inputs, then the outputs
+  uint64_t sequence;  // grows with time: a node's inputs have smaller ones
+  int* edge_outputs;  // which output of each edge
+  Meta* metas;        // of the inputs, then the outputs
   Saved* saved;
   int n_inputs, n_outputs, n_saved;
   bool released;

@@ -1,7 +1,7 @@
 // One call updates all parameters.
+#include "plan/optimizer.h"
 #include "bindings/caster.h"
 #include "core/parallel.h"
-#include "plan/optimizer.h"
 
 namespace py = pybind11;
 
@@ -33,8 +33,8 @@ void adam(const Tensors& params, const std::optional<Tensors>& grads,
   const size_t n = params.size();
   Uninterruptible whole;
   adam_step(params.data(), data("grads", grads, n), data("exp_avgs", exp_avgs, n),
-            data("exp_avg_sqs", exp_avg_sqs, n), data("max_exp_avg_sqs", max_exp_avg_sqs, n), int(n),
-            {step, lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, maximize});
+            data("exp_avg_sqs", exp_avg_sqs, n), data("max_exp_avg_sqs", max_exp_avg_sqs, n),
+            int(n), {step, lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, maximize});
   changed(params, "Adam.step");
 }
 

@@ -73,8 +73,7 @@ int clear(PyObject* self) {
 void dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
-  Py_TRASHCAN_BEGIN(self, dealloc)
-  TensorObject* t = as_tensor(self);
+  Py_TRASHCAN_BEGIN(self, dealloc) TensorObject* t = as_tensor(self);
   if (t->weakrefs) PyObject_ClearWeakRefs(self);
   clear(self);
   t->array.~Array();
@@ -156,7 +155,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     return 0;
   }
   if (!is_tensor(value)) {
-    PyErr_Format(PyExc_TypeError, "grad: expected a Tensor or None; got %s", Py_TYPE(value)->tp_name);
+    PyErr_Format(PyExc_TypeError, "grad: expected a Tensor or None; got %s",
+                 Py_TYPE(value)->tp_name);
     return -1;
   }
   const Array &a = t->array, &g = as_tensor(value)->array;
@@ -257,7 +257,8 @@ PyGetSetDef getset[] = {
     {"_version", get_version, nullptr, "How often the storage was changed in place.", nullptr},
     {"_data_ptr", get_data_ptr, nullptr, "Address of the first element.", nullptr},
     {"_contiguous", get_contiguous, nullptr, "Whether the elements are dense, in order.", nullptr},
-    {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to it.", nullptr},
+    {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to it.",
+     nullptr},
     {"is_leaf", get_is_leaf, nullptr, "Whether no recorded operation made it.", nullptr},
     {"grad", get_grad, set_grad, "Gradient that backward() has added up, or None.", nullptr},
     {"grad_fn", get_grad_fn, nullptr, "Node of the operation that made it, or None.", nullptr},

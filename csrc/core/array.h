@@ -41,7 +41,7 @@ std::string to_string(const Dims& shape);  // "(2, 3)"
 
 struct Array {
   StorageRef storage;
-  int64_t offset = 0;  // in elements
+  int64_t offset = 0;   // in elements
   Dims shape, strides;  // strides in elements
   DType dtype = DType::f32;
 

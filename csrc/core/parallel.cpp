@@ -16,8 +16,8 @@ namespace backtrail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr double kSerialNs = 12e3;       // below this a second thread costs more than it saves
-constexpr double kNsPerThread = 6e3;     // least work worth waking a thread for
+constexpr double kSerialNs = 12e3;    // below this a second thread costs more than it saves
+constexpr double kNsPerThread = 6e3;  // least work worth waking a thread for
 constexpr auto kCheckEvery = std::chrono::milliseconds(50);
 
 std::atomic<InterruptCheck> interrupt_check{nullptr};
@@ -58,8 +58,7 @@ int default_threads() {
 
 // libgomp's pool does not survive a fork and would be waited for in vain: a child stays on its own
 // thread.
-const bool fork_handler =
-    pthread_atfork(nullptr, nullptr, [] { forked_child = true; }) == 0;
+const bool fork_handler = pthread_atfork(nullptr, nullptr, [] { forked_child = true; }) == 0;
 
 struct Scratch {
   void* data = nullptr;

@@ -12,7 +12,8 @@ namespace backtrail {
 int num_threads();
 void set_num_threads(int n);
 
-// A 64-byte aligned buffer of this thread, valid until its next scratch() with the same slot (0..3).
+// A 64-byte aligned buffer of this thread, valid until its next scratch() with the same slot
+// (0..3).
 void* scratch(size_t bytes, int slot = 0);
 
 // Installed by the bindings; called on the thread that started a long parallel_for, every 50 ms.

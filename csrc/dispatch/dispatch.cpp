@@ -7,8 +7,8 @@
 
 namespace backtrail {
 
-#define BACKTRAIL_DECLARE(isa) \
-  namespace isa {              \
+#define BACKTRAIL_DECLARE(isa)    \
+  namespace isa {                 \
   extern const KernelTable table; \
   }
 #if defined(__x86_64__)
@@ -49,11 +49,13 @@ const KernelTable* choose() {
   if (wanted && !*wanted) wanted = nullptr;
   const KernelTable* best = nullptr;
   for (int i = 0; i < count; ++i)
-    if (all[i].available && (!wanted || !std::strcmp(wanted, all[i].table->isa))) best = all[i].table;
+    if (all[i].available && (!wanted || !std::strcmp(wanted, all[i].table->isa)))
+      best = all[i].table;
   if (!best && wanted)
     fail(ErrorKind::runtime, "BACKTRAIL_ISA=%s: this CPU can run: %s", wanted, available_isas());
   if (!best)
-    fail(ErrorKind::runtime, "backtrail needs a CPU with SSE4.2 and POPCNT (x86-64-v2); this one has not");
+    fail(ErrorKind::runtime,
+         "backtrail needs a CPU with SSE4.2 and POPCNT (x86-64-v2); this one has not");
   return best;
 }
 

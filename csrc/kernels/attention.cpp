@@ -1,8 +1,8 @@
 // Attention kernels of one instruction set.
 //
-// The scores are never stored whole: a block of queries, one in each lane, meets all the keys that it
-// sees. Every product is a chain of fused multiply-adds in the order of queries or keys, so that the
-// cut does not change a bit.
+// The scores are never stored whole: a block of queries, one in each lane, meets all the keys that
+// it sees. Every product is a chain of fused multiply-adds in the order of queries or keys, so that
+// the cut does not change a bit.
 #include "kernels/attention_table.h"
 
 #include "kernels/gemm_table.h"
@@ -16,9 +16,16 @@ extern const GemmTable<double> gemm_f64;
 
 namespace {
 
-template <class T> const GemmTable<T>& gemm();
-template <> const GemmTable<float>& gemm<float>() { return gemm_f32; }
-template <> const GemmTable<double>& gemm<double>() { return gemm_f64; }
+template <class T>
+const GemmTable<T>& gemm();
+template <>
+const GemmTable<float>& gemm<float>() {
+  return gemm_f32;
+}
+template <>
+const GemmTable<double>& gemm<double>() {
+  return gemm_f64;
+}
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
@@ -66,9 +73,8 @@ struct Product {
 
 template <class T>
 void scale_by(T factor, int64_t n, T* x) {
-  ops::each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-    part.store(part.load(x + i) * Vec<T>(factor), x + i);
-  });
+  ops::each<T>(n, [&](int64_t i, auto part)
+                      BACKTRAIL_LAMBDA { part.store(part.load(x + i) * Vec<T>(factor), x + i); });
 }
 
 // One block of queries of a head: [i, i + rows), in one or two vectors.
@@ -98,7 +104,9 @@ struct Block {
     gemm<T>().pack_b(width, rows, y + i * width, 1, width, yt, width * lanes);
     if (scale != T(1)) scale_by(scale, width * padded, yt);
     auto product = [&](int64_t v, int64_t from, int64_t to) {
-      Product<T>().a(x + from * width, width, 1).b(yt + v * width * lanes, lanes, width * lanes)
+      Product<T>()
+          .a(x + from * width, width, 1)
+          .b(yt + v * width * lanes, lanes, width * lanes)
           .into(out + from * at.block + v * lanes, at.block, to - from, padded - v * lanes, width);
     };
     product(0, 0, seen[0]);
@@ -125,14 +133,19 @@ struct Block {
     out += i * width;
     if (width < lanes) {  // as columns, to fill the lanes
       T* columns = work + at.columns;
-      Product<T>().a(x, 1, width).b(weights, at.block).into(columns, at.block, width, padded, keys());
+      Product<T>()
+          .a(x, 1, width)
+          .b(weights, at.block)
+          .into(columns, at.block, width, padded, keys());
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < width; ++c) out[r * width + c] = columns[c * at.block + r];
       return;
     }
     const int64_t first = seen[0] == seen[1] ? rows : lanes;
     Product<T>().a(weights, 1, at.block).b(x, width).into(out, width, first, width, seen[0]);
-    Product<T>().a(weights + first, 1, at.block).b(x, width)
+    Product<T>()
+        .a(weights + first, 1, at.block)
+        .b(x, width)
         .into(out + first * width, width, rows - first, width, seen[1]);
   }
 
@@ -140,7 +153,8 @@ struct Block {
   // holds a sum already.
   void over_queries(const T* weights, const T* y, int64_t width, int64_t begun, T* out) const {
     auto product = [&](int64_t v, int64_t from, int64_t to, bool accumulate) {
-      Product<T>().a(weights + from * at.block + v * lanes, at.block, 1)
+      Product<T>()
+          .a(weights + from * at.block + v * lanes, at.block, 1)
           .b(y + (i + v * lanes) * width, width)
           .into(out + from * width, width, to - from, width, rows - v * lanes, accumulate);
     };

@@ -161,14 +161,10 @@ void transpose(void* dst, int64_t dst_stride, const void* src, int64_t src_strid
 template <class F>
 void by_item_size(size_t item_size, F f) {
   switch (item_size) {
-    case 1:
-      return f(uint8_t());
-    case 2:
-      return f(uint16_t());
-    case 4:
-      return f(uint32_t());
-    default:
-      return f(uint64_t());
+    case 1: return f(uint8_t());
+    case 2: return f(uint16_t());
+    case 4: return f(uint32_t());
+    default: return f(uint64_t());
   }
 }
 

@@ -1,6 +1,6 @@
 // Reductions along rows (lanes, then a fixed tree) and along columns (row after row).
-#include "kernels/reduce_table.h"
 #include "ops/reduce.h"
+#include "kernels/reduce_table.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {

@@ -16,12 +16,15 @@ void finish(bool stream) {
 #endif
 }
 
-// f(i, count) for groups of rows: kGroup at a time, then one at a time. `count.value` is a constant.
+// f(i, count) for groups of rows: kGroup at a time, then one at a time. `count.value` is a
+// constant.
 constexpr int kGroup = 2;
-template <int Q> struct Count {
+template <int Q>
+struct Count {
   static constexpr int value = Q;
 };
-template <class F> BACKTRAIL_INLINE void each_group(int64_t rows, F f) {
+template <class F>
+BACKTRAIL_INLINE void each_group(int64_t rows, F f) {
   int64_t i = 0;
   for (; i + kGroup <= rows; i += kGroup) f(i, Count<kGroup>{});
   for (; i < rows; ++i) f(i, Count<1>{});
@@ -107,8 +110,7 @@ void cross_entropy(const CrossEntropyRows<T>& r, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void cross_entropy_backward(const CrossEntropyRows<T>& r, int64_t begin, int64_t end,
-                            bool stream) {
+void cross_entropy_backward(const CrossEntropyRows<T>& r, int64_t begin, int64_t end, bool stream) {
   for (int64_t i = begin; i < end; ++i) {
     const int64_t label = r.targets[i];
     T* dlogits = r.dlogits + i * r.classes;

@@ -10,19 +10,19 @@ namespace backtrail {
 template <class T>
 struct CrossEntropyRows {
   int64_t classes;
-  int64_t ignore_index;   // rows with this label have loss and gradient 0
+  int64_t ignore_index;  // rows with this label have loss and gradient 0
   T smoothing;
-  const T* logits;        // [rows, classes]
-  const int64_t* targets; // [rows], each valid or ignore_index
-  const T* weight;        // [classes] or null
-  T* max;                 // [rows], written by forward, read by backward; likewise
-  T* log_sum;             // [rows] log(sum(exp(logits - max)))
-  T* loss;                // [rows], forward only
+  const T* logits;         // [rows, classes]
+  const int64_t* targets;  // [rows], each valid or ignore_index
+  const T* weight;         // [classes] or null
+  T* max;                  // [rows], written by forward, read by backward; likewise
+  T* log_sum;              // [rows] log(sum(exp(logits - max)))
+  T* loss;                 // [rows], forward only
   // The rest is for backward only.
-  const T* grad;          // of row i at grad[i * grad_stride]
+  const T* grad;  // of row i at grad[i * grad_stride]
   int64_t grad_stride;
-  T divisor;              // of grad
-  T weight_sum;           // over all classes
+  T divisor;     // of grad
+  T weight_sum;  // over all classes
   T* dlogits;
 };
 
@@ -32,8 +32,7 @@ struct RowwiseTable {
   void (*softmax)(int64_t rows, int64_t n, const T* x, T* y, bool stream);
   void (*softmax_backward)(int64_t rows, int64_t n, const T* g, const T* y, T* dx, bool stream);
   void (*log_softmax)(int64_t rows, int64_t n, const T* x, T* y, bool stream);
-  void (*log_softmax_backward)(int64_t rows, int64_t n, const T* g, const T* y, T* dx,
-                               bool stream);
+  void (*log_softmax_backward)(int64_t rows, int64_t n, const T* g, const T* y, T* dx, bool stream);
 
   // weight, bias: [n] or null. mean, rstd: [rows].
   void (*rms_norm)(int64_t rows, int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd);

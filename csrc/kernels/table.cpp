@@ -24,9 +24,16 @@ extern const KernelTable table;
 const KernelTable table = {
     BACKTRAIL_NAME(BACKTRAIL_TARGET),
     {&arithmetic_tables, &elementary_tables, &comparison_tables, &activation_tables},
-    &reduce_f32, &reduce_f64, &reduce_i64, &rowwise_f32, &rowwise_f64,
-    &attention_f32, &attention_f64,
-    &gemm_f32, &gemm_f64, &numeric};
+    &reduce_f32,
+    &reduce_f64,
+    &reduce_i64,
+    &rowwise_f32,
+    &rowwise_f64,
+    &attention_f32,
+    &attention_f64,
+    &gemm_f32,
+    &gemm_f64,
+    &numeric};
 
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail

@@ -11,7 +11,7 @@
 namespace backtrail {
 
 struct KernelTable {
-  const char* isa;                  // "v4", "v3", "v2" or "base"
+  const char* isa;                      // "v4", "v3", "v2" or "base"
   const PointwiseTables* pointwise[4];  // the families of ops/all.h, in its order
   const ReduceTable<float>* reduce_f32;
   const ReduceTable<double>* reduce_f64;

@@ -30,9 +30,7 @@ struct LeakyRelu {
   static constexpr auto reads = Reads::inputs;
   static constexpr Attr attrs[] = {{"negative_slope", 0.01}};
   template <class V> static V forward(V x, V slope) { return select(x > V(0), x, slope * x); }
-  template <class V> static V backward(V g, V x, V slope) {
-    return select(x > V(0), g, slope * g);
-  }
+  template <class V> static V backward(V g, V x, V slope) { return select(x > V(0), g, slope * g); }
 };
 
 struct Elu {
@@ -87,7 +85,8 @@ struct LogSigmoid {
 
 struct Softplus {
   static constexpr auto name = "softplus";
-  static constexpr auto doc = "log(1 + exp(beta * input)) / beta; input itself above threshold / beta.";
+  static constexpr auto doc =
+      "log(1 + exp(beta * input)) / beta; input itself above threshold / beta.";
   static constexpr double cost = 2;
   static constexpr Attr attrs[] = {{"beta", 1}, {"threshold", 20}};
   template <class V> static V forward(V x, V beta, V threshold) {
@@ -188,8 +187,9 @@ struct BinaryCrossEntropy {
   }
 };
 
-using Activations = meta::List<Relu, Relu6, LeakyRelu, Elu, Celu, Selu, Sigmoid, LogSigmoid, Softplus, Silu,
-                               Mish, Gelu, GeluTanh, Hardsigmoid, Hardswish, BinaryCrossEntropy>;
+using Activations =
+    meta::List<Relu, Relu6, LeakyRelu, Elu, Celu, Selu, Sigmoid, LogSigmoid, Softplus, Silu, Mish,
+               Gelu, GeluTanh, Hardsigmoid, Hardswish, BinaryCrossEntropy>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

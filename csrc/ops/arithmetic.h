@@ -37,7 +37,8 @@ struct Mul {
 
 struct Div {
   static constexpr auto name = "div";
-  static constexpr auto doc = "Quotient, input / other; of integers too it is a floating point number.";
+  static constexpr auto doc =
+      "Quotient, input / other; of integers too it is a floating point number.";
   static constexpr auto range = Range{0.5, 3};
   template <class V> static V forward(V a, V b) { return a / b; }
 };
@@ -49,26 +50,32 @@ struct FloorDivide {
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
   template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return floor_div(a, b);
-    else return floor(a / b);
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return floor_div(a, b);
+    else
+      return floor(a / b);
   }
   template <class V> static Grads<V, 2> backward(V g) { return {{V(0) * g, V(0) * g}}; }
 };
 
 struct Remainder {
   static constexpr auto name = "remainder";
-  static constexpr auto doc = "input - floor(input / other) * other: the remainder with other's sign.";
+  static constexpr auto doc =
+      "input - floor(input / other) * other: the remainder with other's sign.";
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
   template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return remainder(a, b);
-    else return a - floor(a / b) * b;
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return remainder(a, b);
+    else
+      return a - floor(a / b) * b;
   }
 };
 
 struct Fmod {
   static constexpr auto name = "fmod";
-  static constexpr auto doc = "input - trunc(input / other) * other: the remainder with input's sign.";
+  static constexpr auto doc =
+      "input - trunc(input / other) * other: the remainder with input's sign.";
   static constexpr auto range = Range{0.5, 3};
   template <class V> static V forward(V a, V b) { return a - trunc(a / b) * b; }
 };
@@ -135,14 +142,16 @@ struct Sign {
 
 struct Maximum {
   static constexpr auto name = "maximum";
-  static constexpr auto doc = "The larger of input and other; NaN when either is. Equal ones share the slope.";
+  static constexpr auto doc =
+      "The larger of input and other; NaN when either is. Equal ones share the slope.";
   static constexpr bool integers = true;
   template <class V> static V forward(V a, V b) { return max(a, b); }
 };
 
 struct Minimum {
   static constexpr auto name = "minimum";
-  static constexpr auto doc = "The smaller of input and other; NaN when either is. Equal ones share the slope.";
+  static constexpr auto doc =
+      "The smaller of input and other; NaN when either is. Equal ones share the slope.";
   static constexpr bool integers = true;
   template <class V> static V forward(V a, V b) { return min(a, b); }
 };
@@ -241,7 +250,8 @@ struct Addcdiv {
 struct NanToNum {
   static constexpr auto name = "nan_to_num";
   static constexpr auto doc = "input with NaN and the infinities replaced.";
-  static constexpr Attr attrs[] = {{"nan", 0}, {"posinf", 3.4028234663852886e38}, {"neginf", -3.4028234663852886e38}};
+  static constexpr Attr attrs[] = {
+      {"nan", 0}, {"posinf", 3.4028234663852886e38}, {"neginf", -3.4028234663852886e38}};
   template <class V> static V forward(V x, V nan, V high, V low) {
     return select(isnan(x), nan, select(isinf(x), select(x > V(0), high, low), x));
   }

@@ -13,8 +13,10 @@ template <int N, class T> struct AttentionBlock {
   static constexpr int64_t L = V::lanes;
   static constexpr int count = N;
   int64_t keys, stride;
-  int64_t query;  // under a causal mask, the first: query + i sees the keys up to itself; else `keys`
-  const T* mask;  // like scores, but with the stride L and `mask_step` from vector to vector; or null
+  // Under a causal mask, the first query: query + i sees the keys up to itself. Else `keys`.
+  int64_t query;
+  // Like scores, but with the stride L and `mask_step` from vector to vector; or null.
+  const T* mask;
   int64_t mask_step;
 
   // scores -> p = softmax(scores + mask), or 0 where everything is masked; with the log of the sum
@@ -44,9 +46,8 @@ template <int N, class T> struct AttentionBlock {
       scale[v] = select(none, V(0), V(1) / total);
       lse[v] = select(none, V(__builtin_inf()), max[0][v] + log(total));
     });
-    each_key(scores, [&](T* at, int, int v) BACKTRAIL_LAMBDA {
-      (V::load(at) * scale[v]).store(at);
-    });
+    each_key(scores,
+             [&](T* at, int, int v) BACKTRAIL_LAMBDA { (V::load(at) * scale[v]).store(at); });
   }
 
   // scores -> p = exp(scores + mask - lse) and dp -> p * (dp - sum(p * dp)), the gradient of the
@@ -57,9 +58,8 @@ template <int N, class T> struct AttentionBlock {
     hide(scores, -__builtin_inf());
     hide(dp, 0);
     V dot[4][N];
-    each_vector([&](int v) BACKTRAIL_LAMBDA {
-      dot[0][v] = dot[1][v] = dot[2][v] = dot[3][v] = V(0);
-    });
+    each_vector([&](int v)
+                    BACKTRAIL_LAMBDA { dot[0][v] = dot[1][v] = dot[2][v] = dot[3][v] = V(0); });
     each_key(scores, [&](T* at, int chain, int v) BACKTRAIL_LAMBDA {
       V p = exp(V::load(at) - lse[v]);
       p.store(at);

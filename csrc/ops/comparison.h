@@ -69,19 +69,25 @@ struct Isfinite {
 struct LogicalAnd {
   static constexpr auto name = "logical_and";
   static constexpr auto doc = "True where both are true (not 0).";
-  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) { return a & b; }
+  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) {
+    return a & b;
+  }
 };
 
 struct LogicalOr {
   static constexpr auto name = "logical_or";
   static constexpr auto doc = "True where at least one is true (not 0).";
-  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) { return a | b; }
+  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) {
+    return a | b;
+  }
 };
 
 struct LogicalXor {
   static constexpr auto name = "logical_xor";
   static constexpr auto doc = "True where exactly one is true (not 0).";
-  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) { return a ^ b; }
+  template <class V> static typename V::Mask forward(typename V::Mask a, typename V::Mask b) {
+    return a ^ b;
+  }
 };
 
 struct LogicalNot {
@@ -124,7 +130,8 @@ struct Where {
   }
 };
 
-using Comparison = meta::List<Eq, Ne, Lt, Le, Gt, Ge, Isnan, Isinf, Isfinite, LogicalAnd, LogicalOr, LogicalXor, LogicalNot, BitwiseAnd, BitwiseOr, BitwiseXor, Where>;
+using Comparison = meta::List<Eq, Ne, Lt, Le, Gt, Ge, Isnan, Isinf, Isfinite, LogicalAnd, LogicalOr,
+                              LogicalXor, LogicalNot, BitwiseAnd, BitwiseOr, BitwiseXor, Where>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

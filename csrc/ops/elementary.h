@@ -160,7 +160,8 @@ struct Atanh {
 
 struct Erf {
   static constexpr auto name = "erf";
-  static constexpr auto doc = "Error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to input.";
+  static constexpr auto doc =
+      "Error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to input.";
   static constexpr double cost = 2;
   template <class V> static V forward(V x) { return erf(x); }
 };
@@ -180,7 +181,8 @@ struct Atan2 {
   template <class V> static V forward(V y, V x) { return atan2(y, x); }
 };
 
-using Elementary = meta::List<Exp, Exp2, Expm1, Log, Log2, Log10, Log1p, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Erfc, Atan2>;
+using Elementary = meta::List<Exp, Exp2, Expm1, Log, Log2, Log10, Log1p, Sin, Cos, Tan, Asin, Acos,
+                              Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Erfc, Atan2>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

@@ -29,8 +29,7 @@ inline namespace BACKTRAIL_TARGET {
 
 // D. P. Kingma and J. Ba, "Adam", 2015; I. Loshchilov and F. Hutter, "Decoupled weight decay
 // regularization", 2019; AMSGrad (S. Reddi et al., 2018) divides by the greatest of the averages.
-template <class V>
-struct Adam {
+template <class V> struct Adam {
   V sign, decay, shrink, mean_weight, beta2, square_weight, scale, eps, step_size;
 
   explicit Adam(const AdamFactors& f)
@@ -58,8 +57,7 @@ struct Adam {
 };
 
 // I. Sutskever et al., 2013, in torch.optim.SGD's form: the learning rate is outside the momentum.
-template <class V>
-struct Sgd {
+template <class V> struct Sgd {
   V sign, decay, momentum, grad_weight, step_size;
 
   explicit Sgd(const SgdFactors& f)

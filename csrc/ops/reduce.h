@@ -18,11 +18,12 @@ struct ProductOf {
   template <class V> static V neutral() { return V(1); }
   template <class V> static V combine(V a, V b) { return a * b; }
 };
-template <class V>
-V lowest() {  // of the lanes' type
+template <class V> V lowest() {  // of the lanes' type
   using T = typename V::Scalar;
-  if constexpr (T(0.5) == T(0)) return V(INT64_MIN);
-  else return V(-__builtin_inf());
+  if constexpr (T(0.5) == T(0))
+    return V(INT64_MIN);
+  else
+    return V(-__builtin_inf());
 }
 struct MaxOf {
   template <class V> static V neutral() { return lowest<V>(); }
@@ -31,8 +32,10 @@ struct MaxOf {
 struct MinOf {
   template <class V> static V neutral() {
     using T = typename V::Scalar;
-    if constexpr (T(0.5) == T(0)) return V(INT64_MAX);
-    else return V(__builtin_inf());
+    if constexpr (T(0.5) == T(0))
+      return V(INT64_MAX);
+    else
+      return V(__builtin_inf());
   }
   template <class V> static V combine(V a, V b) { return min(a, b); }
 };

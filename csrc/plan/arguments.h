@@ -101,14 +101,10 @@ inline void zero_bytes(void* dst, int64_t bytes) {
 template <class F>
 void by_item_size(size_t item_size, F&& f) {
   switch (item_size) {
-    case 1:
-      return f(uint8_t());
-    case 2:
-      return f(uint16_t());
-    case 4:
-      return f(uint32_t());
-    default:
-      return f(uint64_t());
+    case 1: return f(uint8_t());
+    case 2: return f(uint16_t());
+    case 4: return f(uint32_t());
+    default: return f(uint64_t());
   }
 }
 
@@ -116,20 +112,13 @@ void by_item_size(size_t item_size, F&& f) {
 template <class F>
 void by_dtype(const char* op, DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32:
-      return f(float());
-    case DType::f64:
-      return f(double());
-    case DType::i64:
-      return f(int64_t());
-    case DType::i32:
-      return f(int32_t());
-    case DType::u8:
-      return f(uint8_t());
-    case DType::b8:
-      return f(bool());
-    default:
-      fail(ErrorKind::type, "%s: not implemented for %s", op, dtype_name(dtype));
+    case DType::f32: return f(float());
+    case DType::f64: return f(double());
+    case DType::i64: return f(int64_t());
+    case DType::i32: return f(int32_t());
+    case DType::u8: return f(uint8_t());
+    case DType::b8: return f(bool());
+    default: fail(ErrorKind::type, "%s: not implemented for %s", op, dtype_name(dtype));
   }
 }
 

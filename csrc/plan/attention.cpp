@@ -20,9 +20,9 @@ void check(const Call& c, int at) {
   const Array &q = c.in[at], &k = c.in[at + 1], &v = c.in[at + 2];
   require_f32_or_f64(c, at, "query");
   if (q.ndim() != 4 || k.ndim() != 4 || v.ndim() != 4)
-    fail(ErrorKind::runtime, "%s: query %s, key %s, value %s; expected (batch, heads, length, width)",
-         c.name, to_string(q.shape).c_str(), to_string(k.shape).c_str(),
-         to_string(v.shape).c_str());
+    fail(ErrorKind::runtime,
+         "%s: query %s, key %s, value %s; expected (batch, heads, length, width)", c.name,
+         to_string(q.shape).c_str(), to_string(k.shape).c_str(), to_string(v.shape).c_str());
   const int64_t b = q.shape[0], heads = q.shape[1], t = q.shape[2], d = q.shape[3];
   const int64_t s = k.shape[2];
   require(c, at + 1, "key", q.dtype, Dims{b, heads, s, d});
@@ -30,8 +30,9 @@ void check(const Call& c, int at) {
   if (!given(c, at + 3)) return;
   const Dims& m = c.in[at + 3].shape;
   if (m.n != 4 || (m[0] != b && m[0] != 1) || (m[1] != heads && m[1] != 1))
-    fail(ErrorKind::runtime, "%s: attn_mask has shape %s; expected (%lld or 1, %lld or 1, %lld, %lld)",
-         c.name, to_string(m).c_str(), (long long)b, (long long)heads, (long long)t, (long long)s);
+    fail(ErrorKind::runtime,
+         "%s: attn_mask has shape %s; expected (%lld or 1, %lld or 1, %lld, %lld)", c.name,
+         to_string(m).c_str(), (long long)b, (long long)heads, (long long)t, (long long)s);
   require(c, at + 3, "attn_mask", q.dtype, Dims{m[0], m[1], t, s});
 }
 
@@ -134,7 +135,8 @@ void attention(const Call& c) {
     heads.first.y = c.out[0].data<T>();
     heads.first.lse = c.out[1].data<T>();
     const int64_t queries = heads.first.queries;
-    const int64_t group = heads.count() >= kManyHeads ? std::max<int64_t>(1, queries) : kGroupQueries;
+    const int64_t group =
+        heads.count() >= kManyHeads ? std::max<int64_t>(1, queries) : kGroupQueries;
     const int64_t groups = (queries + group - 1) / group;
     with_work<T>(heads.count() * groups, 2 * kNsPerFlop * double(heads.count()) * heads.flops(),
                  k.work_size(heads.first, false), [&](int64_t task, T* work) {

@@ -8,7 +8,6 @@
 namespace backtrail {
 namespace {
 
-
 template <class T>
 void copy_kernel(void* out, const void* const* in, const int64_t* mask, int64_t n, const double*) {
   T* o = static_cast<T*>(out);
@@ -82,8 +81,10 @@ void execute_scatter_view(const Call& c) {
 }
 
 const Op kOps[] = {
-    {"clone", "A dense copy.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_clone, execute_copy, true},
-    {"cast", "A copy with another dtype.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_cast, execute_copy, true},
+    {"clone", "A dense copy.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_clone, execute_copy,
+     true},
+    {"cast", "A copy with another dtype.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_cast,
+     execute_copy, true},
     {"scatter_view", "Zeros with input written into a view of them.", Kind::opaque, 1, 1, 1, 0, 0,
      true, prepare_scatter_view, execute_scatter_view, true},
 };

@@ -42,16 +42,11 @@ void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t c
     char bytes[64];
   };
   switch (bytes) {
-    case 2:
-      return run(uint16_t());
-    case 4:
-      return run(uint32_t());
-    case 8:
-      return run(uint64_t());
-    case 64:
-      return run(Line());
-    default:
-      return run(char());
+    case 2: return run(uint16_t());
+    case 4: return run(uint32_t());
+    case 8: return run(uint64_t());
+    case 64: return run(Line());
+    default: return run(char());
   }
 }
 

@@ -248,8 +248,8 @@ void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks,
       int64_t mask[kOperands];
       for (int j = 0; j < l.n_in; ++j) {
         mask[j] = l.constant[j] ? 0 : -1;
-        p[j] = l.constant[j] ? l.splats[j].bytes
-                             : l.base[j] + begin * int64_t(item_size(l.dtypes[j]));
+        p[j] =
+            l.constant[j] ? l.splats[j].bytes : l.base[j] + begin * int64_t(item_size(l.dtypes[j]));
       }
       l.kernel(l.base[l.n_in] + begin * int64_t(item_size(l.dtypes[l.n_in])), p, mask, n, l.attrs);
     });

@@ -8,7 +8,7 @@ namespace backtrail {
 // An input of a pointwise kernel: an array, or a number held inline.
 struct Operand {
   const Array* array = nullptr;
-  double number = 0;   // when there is no array
+  double number = 0;    // when there is no array
   int64_t integer = 0;  // the same number for integer kernels
 };
 

@@ -54,7 +54,8 @@ void check_product(const Call& c) {
 void prepare_matmul(Call& c) {
   check_product(c);
   const Array &a = c.in[0], &b = c.in[1];
-  Dims shape = a.ndim() > 2 || b.ndim() > 2 ? broadcast(c.name, batch_shape(a), batch_shape(b)) : Dims();
+  Dims shape =
+      a.ndim() > 2 || b.ndim() > 2 ? broadcast(c.name, batch_shape(a), batch_shape(b)) : Dims();
   if (a.ndim() > 1) shape.push(a.shape[a.ndim() - 2]);
   if (b.ndim() > 1) shape.push(b.shape[b.ndim() - 1]);
   c.out[0] = empty(shape, a.dtype);
@@ -108,8 +109,7 @@ void matmul_typed(const Call& c) {
   int64_t m = ma.rows, n = mb.cols, k = ma.cols;
   if (out.numel() == 0) return;
   MatView<const T> va{a.data<const T>(), ma.rs, ma.cs}, vb{b.data<const T>(), mb.rs, mb.cs};
-  if (a.ndim() <= 2 && b.ndim() <= 2)
-    return product<T>(m, n, k, va, vb, {out.data<T>(), n, 1});
+  if (a.ndim() <= 2 && b.ndim() <= 2) return product<T>(m, n, k, va, vb, {out.data<T>(), n, 1});
   // One matrix on the right of dense rows: the batch is just more rows.
   if (b.ndim() <= 2 && a.contiguous())
     return product<T>(out.numel() / n, n, k, {va.data, k, 1}, vb, {out.data<T>(), n, 1});
@@ -122,8 +122,8 @@ void matmul_typed(const Call& c) {
       integer_product(m, n, k, {va.data + ao[i], va.rs, va.cs}, {vb.data + bo[i], vb.rs, vb.cs},
                       {out.data<T>() + co[i], n, 1});
   } else {
-    gemm_batched<T>(table<T>(), int64_t(co.size()), ao.data(), bo.data(), co.data(), m, n, k, va, vb,
-                    {out.data<T>(), n, 1});
+    gemm_batched<T>(table<T>(), int64_t(co.size()), ao.data(), bo.data(), co.data(), m, n, k, va,
+                    vb, {out.data<T>(), n, 1});
   }
 }
 
@@ -167,8 +167,8 @@ void linear_typed(const Call& c) {
   const int64_t k = w.shape[1], n = w.shape[0];
   Epilogue<T> e;
   if (bias) e.bias = bias.data<T>();
-  product<T>(rows_of(x), n, k, {x.data<const T>(), k, 1}, {w.data<const T>(), w.strides[1], w.strides[0]},
-             {c.out[0].data<T>(), n, 1}, e);
+  product<T>(rows_of(x), n, k, {x.data<const T>(), k, 1},
+             {w.data<const T>(), w.strides[1], w.strides[0]}, {c.out[0].data<T>(), n, 1}, e);
 }
 
 void execute_linear(const Call& c) {
@@ -193,8 +193,8 @@ void linear_backward_typed(const Call& c) {
   const Array &g = c.in[0], &x = c.in[1], &w = c.in[2];
   const int64_t need = c.attrs[0].i, rows = rows_of(x), k = w.shape[1], n = w.shape[0];
   if (need & 1)
-    product<T>(rows, k, n, {g.data<const T>(), n, 1}, {w.data<const T>(), w.strides[0], w.strides[1]},
-               {c.out[0].data<T>(), k, 1});
+    product<T>(rows, k, n, {g.data<const T>(), n, 1},
+               {w.data<const T>(), w.strides[0], w.strides[1]}, {c.out[0].data<T>(), k, 1});
   if (need & 2)
     product<T>(n, k, rows, {g.data<const T>(), 1, n}, {x.data<const T>(), k, 1},
                {c.out[1].data<T>(), k, 1});
@@ -217,12 +217,12 @@ void execute_linear_backward(const Call& c) {
 }
 
 const Op kOps[] = {
-    {"matmul", "Matrix product; leading dimensions are a batch and broadcast.", Kind::opaque, 2, 1, 1,
-     3, 0, true, prepare_matmul, execute_matmul, true},
+    {"matmul", "Matrix product; leading dimensions are a batch and broadcast.", Kind::opaque, 2, 1,
+     1, 3, 0, true, prepare_matmul, execute_matmul, true},
     {"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true, prepare_linear,
      execute_linear},
-    {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque, 3, 3, 3, 0,
-     0, false, prepare_linear_backward, execute_linear_backward},
+    {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque, 3, 3,
+     3, 0, 0, false, prepare_linear_backward, execute_linear_backward},
 };
 
 }  // namespace

@@ -37,9 +37,9 @@ struct Op {
   const char* name;
   const char* doc;
   Kind kind;
-  int n_inputs;           // at most kMaxInputs, or -1: any number, each of them a tensor
-  int n_outputs;          // outputs after the first `n_public` exist for the derivative only
-  int n_public;           // 0: as many as prepare() says by setting call.n_out (at most kMaxOutputs)
+  int n_inputs;   // at most kMaxInputs, or -1: any number, each of them a tensor
+  int n_outputs;  // outputs after the first `n_public` exist for the derivative only
+  int n_public;   // 0: as many as prepare() says by setting call.n_out (at most kMaxOutputs)
   uint32_t saves_inputs;  // bit j: the derivative reads input j; likewise the outputs
   uint32_t saves_outputs;
   bool differentiable;
@@ -62,8 +62,8 @@ extern const OpTable kIndexOps, kSortOps, kRandomOps;
 
 // Helpers shared by the `prepare` functions; each message names the op.
 void require_floating(const Call& c, int input, const char* what);
-Array contiguous(const Array& a);           // itself when it is already
-Array convert(const Array& a, DType dtype);  // contiguous, with elements of that type
+Array contiguous(const Array& a);                    // itself when it is already
+Array convert(const Array& a, DType dtype);          // contiguous, with elements of that type
 void copy_into(const Array& from, const Array& to);  // same shape; converts; any strides
 Array sum_to(const Array& a, const Dims& shape);     // undo a broadcast: add up what was repeated
 

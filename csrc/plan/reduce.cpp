@@ -168,7 +168,9 @@ void reduce_typed(const Call& c, Reduction op, bool mean) {
                    partials<T>(l.outer * l.inner, l.n, kColumnBlock));
   if (mean)
     for (int64_t i = 0; i < count; ++i) result[i] /= T(l.n);
-  if (!same) kernels().numeric->convert[int(compute_type(a.dtype))][int(out.dtype)](result, out.data(), count);
+  if (!same)
+    kernels().numeric->convert[int(compute_type(a.dtype))][int(out.dtype)](result, out.data(),
+                                                                           count);
 }
 
 template <Reduction op, bool mean>
@@ -247,21 +249,33 @@ void execute_arg(const Call& c) {
 
 template <Reduction op, bool mean = false>
 constexpr Op reduction(const char* name, const char* doc, uint32_t in, uint32_t out) {
-  return {name, doc, Kind::reduction, 1, 2, 1, in, out, true, prepare<op, mean>, execute<op, mean>, true};
+  return {name, doc, Kind::reduction, 1, 2, 1, in, out, true, prepare<op, mean>, execute<op, mean>,
+          true};
 }
 template <bool largest, bool index_only>
 constexpr Op extreme(const char* name, const char* doc) {
-  return {name, doc, Kind::reduction, 1, index_only ? 2 : 3, index_only ? 1 : 2, 0,
-          index_only ? 0u : 2u, !index_only, prepare_arg<largest, index_only>,
-          execute_arg<largest, index_only>, true};
+  return {name,
+          doc,
+          Kind::reduction,
+          1,
+          index_only ? 2 : 3,
+          index_only ? 1 : 2,
+          0,
+          index_only ? 0u : 2u,
+          !index_only,
+          prepare_arg<largest, index_only>,
+          execute_arg<largest, index_only>,
+          true};
 }
 
 const Op kOps[] = {
     reduction<Reduction::sum>("sum", "Sum over dimensions.", 0, 0),
     reduction<Reduction::sum, true>("mean", "Mean over dimensions.", 0, 0),
     reduction<Reduction::prod>("prod", "Product over dimensions.", 1, 1),
-    reduction<Reduction::max>("amax", "Largest element over dimensions; equal ones share the slope.", 1, 1),
-    reduction<Reduction::min>("amin", "Smallest element over dimensions; equal ones share the slope.", 1, 1),
+    reduction<Reduction::max>("amax",
+                              "Largest element over dimensions; equal ones share the slope.", 1, 1),
+    reduction<Reduction::min>(
+        "amin", "Smallest element over dimensions; equal ones share the slope.", 1, 1),
     extreme<true, false>("max_dim", "Largest elements along a dimension and their indices."),
     extreme<false, false>("min_dim", "Smallest elements along a dimension and their indices."),
     extreme<true, true>("argmax", "Indices of the largest elements along a dimension."),

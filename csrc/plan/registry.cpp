@@ -17,7 +17,8 @@ void inspect_derivatives(const PointwiseRecord& r, Op& op) {
     if (r.mask_inputs >> j & 1) continue;
     const Trace plain = r.trace(j, true), full = r.trace(j, false);
     if (full.overflow)
-      fail(ErrorKind::runtime, "op '%s': its derivative has more than %d steps", r.name, Trace::kMax);
+      fail(ErrorKind::runtime, "op '%s': its derivative has more than %d steps", r.name,
+           Trace::kMax);
     if (plain.result.reg == 0) op.passes |= 1u << j;
     auto use = [&](TraceArg a) {  // registers: the gradient, then the inputs
       if (a.reg >= 1 && a.reg <= r.n_inputs) op.needs[j] |= 1u << (a.reg - 1);
@@ -87,8 +88,7 @@ const Op* find_op(const char* name) {
 }
 
 const Op* register_pointwise(const PointwiseRecord& record) {
-  if (find_op(record.name))
-    fail(ErrorKind::value, "an op named '%s' exists already", record.name);
+  if (find_op(record.name)) fail(ErrorKind::value, "an op named '%s' exists already", record.name);
   return registry().add(record);
 }
 

@@ -9,9 +9,9 @@
 namespace backtrail {
 namespace {
 
-constexpr int64_t kTaskElements = 4096;             // of a task with several rows
+constexpr int64_t kTaskElements = 4096;              // of a task with several rows
 constexpr int64_t kStreamBytes = int64_t(16) << 20;  // outputs this large would not stay in cache
-constexpr int64_t kMostPartials = 32;               // of a sum over rows
+constexpr int64_t kMostPartials = 32;                // of a sum over rows
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -38,9 +38,8 @@ void each_rows(int64_t rows, int64_t n, double ns_per_element, F f) {
     if (rows > 0) f(int64_t(0), rows);
     return;
   }
-  parallel_for(ceil_div(rows, size), cost, [&](int64_t task) {
-    f(task * size, std::min(rows, (task + 1) * size));
-  });
+  parallel_for(ceil_div(rows, size), cost,
+               [&](int64_t task) { f(task * size, std::min(rows, (task + 1) * size)); });
 }
 
 struct Rows {
@@ -311,10 +310,9 @@ void cross_entropy_backward(const Call& c) {
     r.divisor = reduction == kMean ? *c.in[5].data<T>() : T(1);
     if (r.smoothing > T(0)) r.weight_sum = r.weight ? k.sum(r.classes, r.weight) : T(r.classes);
     r.dlogits = c.out[0].data<T>();
-    each_rows(rows, r.classes, 0.3,
-              [&, stream = streams(c.out[0])](int64_t begin, int64_t end) {
-                k.cross_entropy_backward(r, begin, end, stream);
-              });
+    each_rows(rows, r.classes, 0.3, [&, stream = streams(c.out[0])](int64_t begin, int64_t end) {
+      k.cross_entropy_backward(r, begin, end, stream);
+    });
   };
   by_type(c, run);
 }

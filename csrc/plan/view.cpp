@@ -24,8 +24,8 @@ Dims resolve_shape(const Call& c, Dims shape, int64_t numel) {
       continue;
     }
     if (shape[i] < 0)
-      fail(ErrorKind::runtime, "%s: %s is not a shape: at most one size may be -1, none less", c.name,
-           to_string(shape).c_str());
+      fail(ErrorKind::runtime, "%s: %s is not a shape: at most one size may be -1, none less",
+           c.name, to_string(shape).c_str());
     known *= shape[i];
   }
   if (open >= 0) {
@@ -116,7 +116,8 @@ void permute(Call& c) {
 
 void transpose(Call& c) {
   Array out = c.in[0];
-  int i = wrap_dim(c.name, c.attrs[0].i, out.ndim()), j = wrap_dim(c.name, c.attrs[1].i, out.ndim());
+  int i = wrap_dim(c.name, c.attrs[0].i, out.ndim()),
+      j = wrap_dim(c.name, c.attrs[1].i, out.ndim());
   if (out.ndim()) {
     std::swap(out.shape[i], out.shape[j]);
     std::swap(out.strides[i], out.strides[j]);
@@ -132,8 +133,9 @@ void expand_op(Call& c) {
     int64_t size = i < added ? -1 : a.shape[i - added];
     if (shape[i] == -1 && i >= added) shape[i] = size;
     if (added < 0 || shape[i] < 0 || (i >= added && size != 1 && size != shape[i]))
-      fail(ErrorKind::runtime, "%s: shape %s cannot be expanded to %s: sizes must be equal, or 1 in the input",
-           c.name, to_string(a.shape).c_str(), to_string(dims_of(c.attrs[0])).c_str());
+      fail(ErrorKind::runtime,
+           "%s: shape %s cannot be expanded to %s: sizes must be equal, or 1 in the input", c.name,
+           to_string(a.shape).c_str(), to_string(dims_of(c.attrs[0])).c_str());
   }
   if (added < 0)
     fail(ErrorKind::runtime, "%s: shape %s has more dimensions than %s", c.name,
@@ -184,7 +186,8 @@ void slice(Call& c) {
   Array out = c.in[0];
   if (out.ndim() == 0) fail(ErrorKind::index, "%s: a 0-dim tensor cannot be sliced", c.name);
   if (c.attrs[3].i <= 0)
-    fail(ErrorKind::value, "%s: step is %lld; it must be positive", c.name, (long long)c.attrs[3].i);
+    fail(ErrorKind::value, "%s: step is %lld; it must be positive", c.name,
+         (long long)c.attrs[3].i);
   cut(out, wrap_dim(c.name, c.attrs[0].i, out.ndim()), c.attrs[1].i, c.attrs[2].i, c.attrs[3].i);
   c.out[0] = out;
 }
@@ -206,7 +209,8 @@ void remove_dim(Array& a, int d, int64_t index) {
 // (dim, index)
 void select(Call& c) {
   Array out = c.in[0];
-  if (out.ndim() == 0) fail(ErrorKind::index, "%s: a 0-dim tensor has no dimension to index", c.name);
+  if (out.ndim() == 0)
+    fail(ErrorKind::index, "%s: a 0-dim tensor has no dimension to index", c.name);
   int d = wrap_dim(c.name, c.attrs[0].i, out.ndim());
   remove_dim(out, d, wrap_index(c, c.attrs[1].i, out.shape[d], d));
   c.out[0] = out;
@@ -246,21 +250,23 @@ void diagonal(Call& c) {
   const Array& a = c.in[0];
   int i = wrap_dim(c.name, c.attrs[1].i, a.ndim()), j = wrap_dim(c.name, c.attrs[2].i, a.ndim());
   if (a.ndim() < 2 || i == j)
-    fail(ErrorKind::runtime, "%s: needs two different dimensions; got %d and %d for shape %s", c.name,
-         i, j, to_string(a.shape).c_str());
+    fail(ErrorKind::runtime, "%s: needs two different dimensions; got %d and %d for shape %s",
+         c.name, i, j, to_string(a.shape).c_str());
   const int64_t k = c.attrs[0].i;
   Array out = a;
   out.shape.n = out.strides.n = 0;
   for (int d = 0; d < a.ndim(); ++d)
     if (d != i && d != j) out.shape.push(a.shape[d]), out.strides.push(a.strides[d]);
-  int64_t length = k >= 0 ? std::min(a.shape[i], a.shape[j] - k) : std::min(a.shape[i] + k, a.shape[j]);
+  int64_t length =
+      k >= 0 ? std::min(a.shape[i], a.shape[j] - k) : std::min(a.shape[i] + k, a.shape[j]);
   length = std::max<int64_t>(length, 0);
   if (length) out.offset += k >= 0 ? k * a.strides[j] : -k * a.strides[i];
   out.shape.push(length), out.strides.push(a.strides[i] + a.strides[j]);
   c.out[0] = out;
 }
 
-// (dim, size, step): windows along a dimension, which becomes their number; their elements come last.
+// (dim, size, step): windows along a dimension, which becomes their number; their elements come
+// last.
 void unfold(Call& c) {
   Array out = c.in[0];
   const int64_t size = c.attrs[1].i, step = c.attrs[2].i;
@@ -291,8 +297,9 @@ void as_strided(Call& c) {
   }
   const int64_t room = int64_t(out.storage->bytes / out.item());
   if (out.offset < 0 || (out.numel() && reach >= room))
-    fail(ErrorKind::runtime, "%s: sizes %s, strides %s and offset %lld reach element %lld of a storage of %lld",
-         c.name, to_string(out.shape).c_str(), to_string(out.strides).c_str(), (long long)out.offset,
+    fail(ErrorKind::runtime,
+         "%s: sizes %s, strides %s and offset %lld reach element %lld of a storage of %lld", c.name,
+         to_string(out.shape).c_str(), to_string(out.strides).c_str(), (long long)out.offset,
          (long long)reach, (long long)room);
   c.out[0] = out;
 }

@@ -55,7 +55,7 @@ def test_shapes_of_nested_data() -> None:
     assert bt.tensor([[[1], [2]]]).shape == (1, 2, 1)
     assert bt.tensor([[], []]).shape == (2, 0)
     for ragged in ([[1], [2, 3]], [1, [2]], [[1], 2], [[[1]], [[1, 2]]]):
-        with pytest.raises(ValueError, match="length|sequence"):
+        with pytest.raises(ValueError, match=r"length|sequence"):
             bt.tensor(ragged)
     for wrong in ("text", [None], {1: 2}, [object()], 1j, b"x"):
         with pytest.raises(TypeError, match="tensor"):

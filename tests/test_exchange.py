@@ -93,7 +93,7 @@ def test_what_cannot_be_shared() -> None:
             bt.from_numpy(np.zeros(2, kind))
     with pytest.raises(TypeError, match="float32"):
         bt.from_numpy(np.zeros(2, ">f4"))
-    with pytest.raises((TypeError, BufferError), match="buffer|bytes-like|array"):
+    with pytest.raises((TypeError, BufferError), match=r"buffer|bytes-like|array"):
         bt.from_numpy([1, 2])
 
 
@@ -146,7 +146,7 @@ def test_dlpack_offsets_bfloat16_and_used_capsules() -> None:
         bt.from_dlpack(object())
     with pytest.raises(RuntimeError, match="requires grad"):
         bt.from_dlpack(bt.ones(1, requires_grad=True))
-    with pytest.raises((TypeError, ValueError), match="negative|support"):
+    with pytest.raises((TypeError, ValueError), match=r"negative|support"):
         bt.from_dlpack(np.arange(4.0)[::-1])
 
 

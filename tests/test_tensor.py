@@ -6,10 +6,9 @@ import copy
 import pickle
 from typing import Any
 
+import backtrail as bt
 import numpy as np
 import pytest
-
-import backtrail as bt
 
 DTYPES = ["bool", "uint8", "int32", "int64", "bfloat16", "float32", "float64"]
 # PyTorch's result of a + b for tensors with dimensions; rows and columns in the order of DTYPES.
@@ -213,7 +212,7 @@ def test_containers_protocol() -> None:
     assert [row.tolist() for row in x] == [[0, 1], [2, 3], [4, 5]]
     assert 5 in x
     assert 6 not in x
-    a, b, c = x
+    a, _, c = x
     assert c.tolist() == [4, 5]
     with pytest.raises(TypeError, match="0-dim"):
         len(bt.tensor(1))

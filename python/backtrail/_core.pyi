@@ -11,8 +11,7 @@ from typing import Any
 
 from typing_extensions import Buffer, CapsuleType, Self
 
-from .dtypes import Size
-from .dtypes import dtype as DType
+from .dtypes import Size, dtype as DType
 from .random import Generator
 from .reductions import ValuesIndices
 from .tensor import Tensor

@@ -78,13 +78,15 @@ def load(
 ) -> SimpleNamespace:
     """Compile C++ files that define ops with BACKTRAIL_OPS, load them, and return their functions.
 
-    The functions are attributes of the result, methods of Tensor, and members of `backtrail`. Raises
-    BuildError with the compiler's output, FileNotFoundError for a missing source, RuntimeError for
-    a missing compiler, ValueError for an op's name that is taken.
+    The functions are attributes of the result, methods of Tensor, and members of `backtrail`.
+    Raises BuildError with the compiler's output, FileNotFoundError for a missing source,
+    RuntimeError for a missing compiler, ValueError for an op's name that is taken.
     """
     files = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     texts = [Path(f).read_bytes() for f in files]
-    library = _build(name, [Path(f) for f in files], texts, tuple(extra_cflags), build_directory, verbose)
+    library = _build(
+        name, [Path(f) for f in files], texts, tuple(extra_cflags), build_directory, verbose
+    )
     if library not in _loaded:
         _loaded[library] = _register(library)
     return _loaded[library]
@@ -117,7 +119,7 @@ def _build(
     import subprocess
 
     if not name.isidentifier():
-        raise ValueError(f"cpp_extension: {name!r} is no name for a library: letters and digits only")
+        raise ValueError(f"cpp_extension: {name!r} is no name for a library: letters, digits")
     info = _core.build_info()
     compiler = os.environ.get("CXX", "c++")
     flags = [*_FLAGS, *_TARGET_FLAGS.get(info["isa"], ()), *extra, f"-I{INCLUDE}"]

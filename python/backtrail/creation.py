@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 
-
 def tensor(
     data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -199,12 +198,16 @@ def ones_like(input: Tensor, *, dtype: DType | None = None, **kwargs: Any) -> Te
     return _like(input, 1, dtype, **kwargs)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any
+) -> Tensor:
     """Make a tensor of one value with the shape and dtype of another tensor."""
     return _like(input, fill_value, dtype, **kwargs)
 
 
-def empty_like(input: Tensor, *, dtype: DType | None = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: DType | None = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
     """Make an uninitialised tensor of the shape and dtype of another."""
     return _made(_core.empty(input.shape, dtype or input.dtype), requires_grad)
 
@@ -286,7 +289,11 @@ def eye(
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Make grids of coordinates from vectors; indexing is "ij" (rows first) or "xy"."""
-    vectors = list(tensors[0]) if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else list(tensors)
+    vectors = (
+        list(tensors[0])
+        if len(tensors) == 1 and not isinstance(tensors[0], Tensor)
+        else list(tensors)
+    )
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f"meshgrid: indexing is {indexing!r}; expected 'ij' or 'xy'")
     swap = indexing == "xy" and len(vectors) > 1

@@ -39,9 +39,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, n: int, eps: float | None) -> Ten
     return y if weight is None else y * weight
 
 
-def layer_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, eps: float
-) -> Tensor:
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, eps: float) -> Tensor:
     """x less its mean, over its standard deviation, over the last n elements (Ba et al., 2016)."""
     rows = x.reshape(-1, n)
     centred = rows - rows.mean(-1, True)
@@ -80,7 +78,10 @@ def cross_entropy(
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
-    """softmax(q k^T * scale + mask) v; with `causal` query i sees keys 0 ... i (Vaswani et al., 2017)."""
+    """softmax(q k^T * scale + mask) v; with `causal` query i sees keys 0 ... i.
+
+    Vaswani et al., 2017.
+    """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = (q @ k.mT) * scale
     if mask is not None:
@@ -164,7 +165,7 @@ def _layer_norm_fused(node: Node, grad: Tensor) -> Any:
 def _layer_norm(node: Node, grad: Tensor) -> Any:
     x, weight = node.saved[:2]
     # The bias is not kept: its value does not matter, only that it is there.
-    n, eps = node.attrs
+    n = node.attrs[0]
     found = differentiate(
         lambda x, w, n, eps: layer_norm(x, w, None, n, eps), node, (x, weight), grad
     )

@@ -361,9 +361,7 @@ def _source(node: Node, grad: Tensor, index: Tensor) -> Tensor | None:
 @rule("scatter")
 def _scatter(node: Node, grad: Tensor) -> Any:
     (index,) = node.saved
-    covered = apply(
-        ops["scatter"], (grad, index, full(index.shape, 0, grad.dtype)), node.attrs
-    )
+    covered = apply(ops["scatter"], (grad, index, full(index.shape, 0, grad.dtype)), node.attrs)
     return covered, None, _source(node, grad, index)
 
 
@@ -478,13 +476,19 @@ def _cumprod(node: Node, grad: Tensor) -> Any:
     dim = node.attrs[0]
     if not bool((x.detach() == 0).any()):
         return ((grad * y).flip(dim).cumsum(dim).flip(dim) / x,)
-    # With zeros: d y_k / d x_i is the product of the others up to k, one row of products for each i.
+    # With zeros: d y_k / d x_i is the product of the others up to k; a row of products for each i.
     rows = x.movedim(dim, -1)
     n = rows.shape[-1]
     g = grad.movedim(dim, -1)
     columns = []
     for i in range(n):
-        others = cat([rows.narrow(-1, 0, i), full((*rows.shape[:-1], 1), 1, x.dtype),
-                      rows.narrow(-1, i + 1, n - i - 1)], -1).cumprod(-1)
+        others = cat(
+            [
+                rows.narrow(-1, 0, i),
+                full((*rows.shape[:-1], 1), 1, x.dtype),
+                rows.narrow(-1, i + 1, n - i - 1),
+            ],
+            -1,
+        ).cumprod(-1)
         columns.append((g * others).narrow(-1, i, n - i).sum(-1, True))
     return (cat(columns, -1).movedim(-1, dim),)

@@ -166,7 +166,7 @@ def var(
     *,
     correction: float | None = None,
 ) -> Tensor:
-    """Return the variance: squared deviations from the mean, summed and divided by n - correction."""
+    """Return the variance: squared deviations from the mean, summed, over n - correction."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     degrees = (1 if unbiased else 0) if correction is None else correction

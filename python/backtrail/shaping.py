@@ -331,7 +331,8 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
     counts = _sizes(sizes)
     if len(counts) < input.ndim:
         raise RuntimeError(
-            f"repeat: got {len(counts)} counts for shape {tuple(input.shape)}; expected as many or more"
+            f"repeat: got {len(counts)} counts for shape {tuple(input.shape)}; "
+            f"expected at least as many"
         )
     shape = (1,) * (len(counts) - input.ndim) + tuple(input.shape)
     inner: list[int] = []

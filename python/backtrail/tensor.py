@@ -18,15 +18,14 @@ from ._core import (
     apply_,
     full,
     get_default_dtype,
+    item as _item,
     ops,
     set_types,
     to_dlpack,
+    tolist as _tolist,
 )
-from ._core import item as _item
-from ._core import tolist as _tolist
 from .dtypes import CPU, Size, device, dtype
-from .graph import RemovableHandle
-from .graph import backward as _backward
+from .graph import RemovableHandle, backward as _backward
 
 __all__ = ["Op", "RemovableHandle", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 

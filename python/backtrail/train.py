@@ -352,7 +352,7 @@ class _Progress:
     def __enter__(self) -> _Progress:
         if self.show and sys.stderr.isatty():
             try:
-                from tqdm import tqdm  # type: ignore[import-untyped]
+                from tqdm import tqdm
             except ImportError:
                 return self
             self.bar = tqdm(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from .. import dtypes
 from ..creation import full, zeros
 from ..elementwise import clamp
-from ..random import bernoulli
-from ..random import dropout as _dropout
-from ..reductions import log_softmax as log_softmax
-from ..reductions import softmax as softmax
+from ..random import bernoulli, dropout as _dropout
+from ..reductions import log_softmax as log_softmax, softmax as softmax
 from ..tensor import Tensor, apply, apply_, ops
 
 _LINEAR, _EMBEDDING, _RELU = ops["linear"], ops["embedding"], ops["relu"]
@@ -22,7 +19,7 @@ _ATTENTION = ops["attention"]
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return input @ weight.T + bias: input (..., in), weight (out, in), bias (out) -> (..., out)."""
+    """Return input @ weight.T + bias: (..., in) @ (out, in).T + (out) -> (..., out)."""
     return apply(_LINEAR, (input, weight, bias))
 
 
@@ -149,7 +146,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     return apply_(_RELU, (input,), (), input) if inplace else apply(_RELU, (input,))
 
 
-def _activation(name: str) -> Any:
+def _activation(name: str) -> Callable[..., Tensor]:
     op = ops[name]
 
     def function(input: Tensor, inplace: bool = False) -> Tensor:
@@ -166,7 +163,7 @@ relu6, selu, silu, mish, hardswish, hardsigmoid = (
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """Return input * Phi(input); approximate="tanh" uses the tanh formula (Hendrycks and Gimpel)."""
+    """Return input * Phi(input); approximate="tanh" by tanh (Hendrycks and Gimpel, 2016)."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate is {approximate!r}; expected none or tanh")
     return apply(ops["gelu" if approximate == "none" else "gelu_tanh"], (input,))
@@ -277,7 +274,7 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise the last dimensions to mean 0 and variance 1, then scale and shift (Ba et al., 2016)."""
+    """Give the last dimensions mean 0 and variance 1, then scale and shift (Ba et al., 2016)."""
     n = _normalized("layer_norm", input, normalized_shape)
     return apply(_LAYER_NORM, (input, weight, bias), (n, eps))
 
@@ -288,7 +285,7 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """Divide the last dimensions by their root mean square, then scale (Zhang and Sennrich, 2019)."""
+    """Divide the last dimensions by their root mean square; scale (Zhang and Sennrich, 2019)."""
     n = _normalized("rms_norm", input, normalized_shape)
     return apply(_RMS_NORM, (input, weight), (n, eps))
 
@@ -323,7 +320,8 @@ def batch_norm(
 ) -> Tensor:
     """Normalise every channel of (N, C, ...) over the batch (Ioffe and Szegedy, 2015).
 
-    When training, the running statistics move by `momentum` towards the batch's; else they are used.
+    When training, the running statistics move by `momentum` towards the batch's; else they are
+    used.
     """
     dims = [d for d in range(input.ndim) if d != 1]
     shape = (1, input.shape[1], *([1] * (input.ndim - 2)))
@@ -375,9 +373,9 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Return softmax(query @ key.T * scale + mask) @ value (Vaswani et al., 2017).
 
-    query (..., T, D), key (..., S, D), value (..., S, Dv) -> (..., T, Dv). `attn_mask` is added, or,
-    where it is bool, says what may be seen; with `is_causal` query i sees keys 0 ... i. `scale` is
-    1 / sqrt(D) by default. `dropout_p` drops attention weights.
+    query (..., T, D), key (..., S, D), value (..., S, Dv) -> (..., T, Dv). `attn_mask` is added
+    or, where it is bool, says what may be seen; with `is_causal` query i sees keys 0 ... i. `scale`
+    is 1 / sqrt(D) by default. `dropout_p` drops attention weights.
     """
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: give attn_mask or is_causal, not both")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..reductions import log_softmax
-from ..reductions import mean as _mean
+from ..reductions import log_softmax, mean as _mean
 from ..tensor import Tensor, apply, ops
 from .functional import logsigmoid
 
@@ -166,8 +165,8 @@ def binary_cross_entropy(
     """Return -(t log p + (1 - t) log(1 - p)) for probabilities p; logarithms end at -100."""
     if input.shape != target.shape:
         raise ValueError(
-            f"binary_cross_entropy: input {tuple(input.shape)} and target {tuple(target.shape)} must "
-            f"have the same shape"
+            f"binary_cross_entropy: input {tuple(input.shape)} and target {tuple(target.shape)} "
+            f"must have the same shape"
         )
     loss = apply(ops["binary_cross_entropy_terms"], (input, target))
     return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
@@ -186,8 +185,8 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     if input.shape != target.shape:
         raise ValueError(
-            f"{name}: input {tuple(input.shape)} and target {tuple(target.shape)} must have the same "
-            f"shape"
+            f"{name}: input {tuple(input.shape)} and target {tuple(target.shape)} must have the "
+            f"same shape"
         )
     if pos_weight is None:
         loss = (1 - target) * input - logsigmoid(input)

@@ -6,13 +6,10 @@ import math
 from typing import Any
 
 from ...creation import empty, zeros
-from ...dtypes import bool_
-from ...dtypes import device as Device
-from ...dtypes import dtype as DType
+from ...dtypes import bool_, device as Device, dtype as DType
 from ...functional import cat
 from ...tensor import Tensor
-from .. import functional as F
-from .. import init
+from .. import functional as F, init
 from ..parameter import Parameter
 from .linear import Linear
 from .module import Module

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from ...autograd import no_grad
 from ...creation import empty, ones, tensor, zeros
-from ...dtypes import device as Device
-from ...dtypes import dtype as DType
-from ...dtypes import int64
+from ...dtypes import device as Device, dtype as DType, int64
 from ...tensor import Tensor
-from .. import functional as F
-from .. import init
+from .. import functional as F, init
 from ..parameter import Parameter
 from .module import Module
 

@@ -6,11 +6,9 @@ import math
 from typing import Any
 
 from ...creation import empty
-from ...dtypes import device as Device
-from ...dtypes import dtype as DType
+from ...dtypes import device as Device, dtype as DType
 from ...tensor import Tensor
-from .. import functional as F
-from .. import init
+from .. import functional as F, init
 from ..parameter import Parameter
 from .module import Module
 

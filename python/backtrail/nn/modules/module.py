@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ...dtypes import bfloat16, float32, float64
-from ...dtypes import device as Device
-from ...dtypes import dtype as DType
+from ...dtypes import bfloat16, device as Device, dtype as DType, float32, float64
 from ...tensor import RemovableHandle, Tensor
 from ..parameter import Parameter
 from . import state_dict as state

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...creation import empty
-from ...dtypes import device as Device
-from ...dtypes import dtype as DType
+from ...dtypes import device as Device, dtype as DType
 from ...tensor import Tensor
-from .. import functional as F
-from .. import init
+from .. import functional as F, init
 from ..parameter import Parameter
 from .module import Module
 

@@ -1,8 +1,6 @@
-// Matrix-product kernels of one instruction set: rows of tiles, packing, and the dot product.
-#include <cstddef>
-#include <utility>
-
-#include "kernels/gemm_microkernel.h"
+// Matrix-product kernels of one instruction set: rows of tiles, a row times
+// contiguous columns, and the dot product.
+#include "kernels/gemm_pack.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -33,33 +31,6 @@ struct Tiles {
 };
 template <class T>
 constexpr Tiles<T> kTiles;
-
-constexpr int kPackRows = 16;  // at least kTileRows, in whole vectors
-static_assert(kTileRows <= kPackRows, "pack_a copies kPackRows at once");
-
-// The rows of one tile brought close together: as they lie if a row is contiguous (padded, so that
-// rows fall into different cache sets), else with k outermost.
-template <class T>
-void pack_a(int64_t rows, int64_t k, const T* a, int64_t& rs, int64_t& cs, T* out) {
-  using V = Vec<T>;
-  if (cs == 1) {
-    const int64_t stride = (k + 15) / 16 * 16 + 16;
-    for (int64_t i = 0; i < rows; ++i)
-      __builtin_memcpy(out + i * stride, a + i * rs, k * sizeof(T));
-    rs = stride;
-    return;
-  }
-  int64_t p = 0;
-  if (rs == 1)  // whole vectors, while they end inside of a; the next one covers what is too much
-    for (; (k - 1 - p) * cs >= kPackRows; ++p)
-#pragma GCC unroll 2
-      for (int v = 0; v < kPackRows; v += V::lanes)
-        V::load(a + p * cs + v).store(out + p * rows + v);
-  for (; p < k; ++p)
-    for (int64_t i = 0; i < rows; ++i) out[p * rows + i] = a[i * rs + p * cs];
-  rs = 1;
-  cs = rows;
-}
 
 constexpr int64_t kPrefetchDepth = 64;  // below this a tile is too short to hide a fetch
 
@@ -98,97 +69,60 @@ void block(const GemmBlock<T>& g) {
   }
 }
 
-// Native registers for transposing, as rows of 16-byte quarters.
-#if defined(__AVX__)
-constexpr int kRegBytes = 32;
-#else
-constexpr int kRegBytes = 16;
-#endif
-template <class T>
-struct Native {
-  static constexpr int lanes = kRegBytes / sizeof(T), quarter = 16 / sizeof(T);
-  typedef T Reg __attribute__((vector_size(kRegBytes)));
-  typedef T Store __attribute__((vector_size(kRegBytes), aligned(sizeof(T)), may_alias));
-  typedef T Quarter __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
-  using Index = std::make_index_sequence<lanes>;
-
-  // Alternate elements of x and y, from the first (or second) half of every quarter.
-  template <bool Second, size_t... I>
-  static Reg interleave(Reg x, Reg y, std::index_sequence<I...>) {
-    constexpr size_t q = quarter;
-    return __builtin_shufflevector(
-        x, y, (I / q * q + I % q / 2 + (Second ? q / 2 : 0) + I % 2 * lanes)...);
-  }
-  // The quarter at p; with the one at p + step behind it when a register holds two.
-  template <size_t... I>
-  static Reg load_quarters(const T* p, int64_t step, std::index_sequence<I...>) {
-    return __builtin_shufflevector(*reinterpret_cast<const Quarter*>(p),
-                                   *reinterpret_cast<const Quarter*>(p + step), I...);
-  }
-};
-
-// out[p * stride + j] = b[p + j * cs] for `quarter` rows p and `lanes` columns j.
-template <class T>
-inline void transpose(const T* b, int64_t cs, T* out, int64_t stride) {
+// S strips of columns, the s-th from first[s] on, each for the columns from keep[s] on.
+template <class T, int S>
+void row_strips(int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y, bool accumulate,
+                const int64_t* first, const int64_t* keep) {
   using N = Native<T>;
-  constexpr int q = N::quarter;
-  typename N::Reg x[q], y[q];
+  constexpr int quarter = N::quarter, line = 64 / sizeof(T);
+  typename N::Reg sum[S];
 #pragma GCC unroll 4
-  for (int i = 0; i < q; ++i)
-    x[i] = N::load_quarters(b + i * cs, N::lanes > q ? q * cs : 0, typename N::Index());
-#pragma GCC unroll 2
-  for (int n = 1; n < q; n *= 2) {
+  for (int s = 0; s < S; ++s) sum[s] = accumulate ? N::load(y + first[s]) : typename N::Reg{};
+  const int64_t whole = k / quarter * quarter;
+  for (int64_t from = 0; from < whole; from += line) {  // a line of each column at a time
+    const int64_t to = from + line < whole ? from + line : whole;
 #pragma GCC unroll 4
-    for (int i = 0; i < q / 2; ++i) {
-      y[2 * i] = N::template interleave<false>(x[i], x[i + q / 2], typename N::Index());
-      y[2 * i + 1] = N::template interleave<true>(x[i], x[i + q / 2], typename N::Index());
-    }
+    for (int s = 0; s < S; ++s)
+      for (int64_t p = from; p < to; p += quarter) {
+        typename N::Reg rows[quarter];
+        transpose(b + first[s] * cs + p, cs, rows);
 #pragma GCC unroll 4
-    for (int i = 0; i < q; ++i) x[i] = y[i];
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < q; ++i) *reinterpret_cast<typename N::Store*>(out + i * stride) = x[i];
-}
-
-// Rows of b are contiguous: a strip of several panels at a time, to read whole runs of memory.
-template <class T>
-void pack_rows(int64_t k, int64_t n, const T* b, int64_t rs, T* out, int64_t panel) {
-  using V = Vec<T>;
-  constexpr int kStrip = 8;
-  int64_t j = 0;
-  for (; j + kStrip * V::lanes <= n; j += kStrip * V::lanes, out += kStrip * panel)
-    for (int64_t p = 0; p < k; ++p)
-#pragma GCC unroll 8
-      for (int v = 0; v < kStrip; ++v)
-        V::load(b + p * rs + j + v * V::lanes).store(out + v * panel + p * V::lanes);
-  for (; j < n; j += V::lanes, out += panel)
-    for (int64_t p = 0; p < k; ++p) {
-      const T* from = b + p * rs + j;
-      (n - j < V::lanes ? V::load(from, n - j) : V::load(from)).store(out + p * V::lanes);
-    }
-}
-
-template <class T>
-void pack_b(int64_t k, int64_t n, const T* b, int64_t rs, int64_t cs, T* out, int64_t panel) {
-  constexpr int64_t lanes = Vec<T>::lanes, strip = Native<T>::lanes, quarter = Native<T>::quarter;
-  if (cs == 1) return pack_rows(k, n, b, rs, out, panel);
-  for (int64_t j = 0; j < n; j += lanes, out += panel, b += lanes * cs) {
-    const int64_t width = n - j < lanes ? n - j : lanes;
-    int64_t done = 0;
-    if (rs == 1)
-      for (; done + strip <= width; done += strip) {
-        const T* from = b + done * cs;
-        T* to = out + done;
-        int64_t p = 0;
-        for (; p + quarter <= k; p += quarter) transpose(from + p, cs, to + p * lanes, lanes);
-        for (; p < k; ++p)
-          for (int64_t i = 0; i < strip; ++i) to[p * lanes + i] = from[p + i * cs];
+        for (int r = 0; r < quarter; ++r)
+          sum[s] = N::fma(N::splat(x[(p + r) * xs]), rows[r], sum[s]);
       }
-    for (int64_t p = 0; p < k && done < lanes; ++p) {
-      T* to = out + p * lanes;
-      for (int64_t i = done; i < width; ++i) to[i] = b[p * rs + i * cs];
-      for (int64_t i = width; i < lanes; ++i) to[i] = 0;
+  }
+  T row[N::lanes];
+  for (int s = 0; s < S; ++s) {
+    for (int64_t p = whole; p < k; ++p) {
+      for (int j = 0; j < N::lanes; ++j) row[j] = b[(first[s] + j) * cs + p];
+      sum[s] = N::fma(N::splat(x[p * xs]), N::load(row), sum[s]);
     }
+    if (keep[s] == first[s]) {
+      N::store(y + first[s], sum[s]);
+      continue;
+    }
+    N::store(row, sum[s]);
+    for (int64_t j = keep[s]; j < first[s] + N::lanes; ++j) y[j] = row[j - first[s]];
+  }
+}
+
+template <class T>
+void row(int64_t n, int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y,
+         bool accumulate) {
+  constexpr int64_t strip = Native<T>::lanes;
+  constexpr int kStrips = 2;  // in flight: a chain waits for each of its multiply-adds
+  for (int64_t j = 0; j < n;) {
+    int64_t first[kStrips], keep[kStrips];
+    int strips = 0;
+    for (; strips < kStrips && j < n; ++strips, j += strip) {
+      keep[strips] = j;
+      first[strips] = j + strip <= n ? j : n - strip;  // the last reaches back into its neighbour
+    }
+    if (strips == kStrips)
+      row_strips<T, kStrips>(k, x, xs, b, cs, y, accumulate, first, keep);
+    else
+      for (int s = 0; s < strips; ++s)
+        row_strips<T, 1>(k, x, xs, b, cs, y, accumulate, first + s, keep + s);
   }
 }
 
@@ -236,6 +170,8 @@ constexpr GemmTable<T> make_table() {
 #endif
   t.block = block<T>;
   t.pack_b = pack_b<T>;
+  t.row = row<T>;
+  t.row_min = Native<T>::lanes;
   t.dot = dot<T>;
   return t;
 }

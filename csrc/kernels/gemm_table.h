@@ -39,6 +39,12 @@ struct GemmTable {
   // the last panel padded with zeros.
   void (*pack_b)(int64_t k, int64_t n, const T* b, int64_t rs, int64_t cs, T* out, int64_t panel);
 
+  // y[n] = start + x[k] @ b[k, n], the columns of b contiguous and n >= row_min: element (p, j) at
+  // b[p + j * cs]. In the order of block().
+  void (*row)(int64_t n, int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y,
+              bool accumulate);
+  int64_t row_min;
+
   // sum of a[i * as] * b[i * bs] over i < k: 4 * lanes chains, joined by a fixed tree.
   T (*dot)(int64_t k, const T* a, int64_t as, const T* b, int64_t bs);
 };

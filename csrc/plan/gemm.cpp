@@ -14,11 +14,14 @@ namespace {
 constexpr int kSlot = 3;                        // of scratch()
 constexpr double kSerialNs = 10e3;              // below this one thread does it all
 constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
-constexpr double kLongNs = 50e6;     // from here tasks are smaller, to even out what threads get
-constexpr double kPackTime = 8;      // of an element, over that of a multiply-add
-constexpr double kTaskNs = 5e3;      // least work of a task in a batch
-constexpr double kBytesPerNs = 30;   // of one thread, from cache
-constexpr int64_t kDirectRows = 32;  // up to here a row-contiguous B is read where it lies
+constexpr double kLongNs = 50e6;    // from here tasks are smaller, to even out what threads get
+constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
+constexpr double kTaskNs = 5e3;     // least work of a task in a batch
+constexpr double kBytesPerNs = 30;  // of one thread, from cache
+// Up to so many rows of C, a row-contiguous B is read where it lies; to the fewer when its rows
+// fall into the same cache sets.
+constexpr int64_t kDirectRows = 320, kDirectRowsAliased = 128;
+constexpr double kFarBytes = 4 << 20;  // a B of this size is not in the L2 cache
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -69,8 +72,12 @@ int64_t piece(int64_t n, int64_t most, int64_t unit) {
 // One block of C, on this thread: B is packed kc x nc at a time, unless it can be read in place.
 template <class T>
 void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
-  const int64_t depth = piece(p.k, kernels.kc, 8), width = piece(p.n, kernels.nc, kernels.nr);
-  const bool pack_b = p.b.cs != 1 || p.m > kDirectRows;
+  const bool aliased = p.b.rs * int64_t(sizeof(T)) % 4096 == 0;
+  const bool pack_b = p.b.cs != 1 || p.m > (aliased ? kDirectRowsAliased : kDirectRows);
+  // Few rows and a B from afar: a few of its rows at a time, all along, as memory is read best.
+  const bool streamed = !pack_b && p.m <= 8 && double(p.k) * double(p.n) * sizeof(T) > kFarBytes;
+  const int64_t depth = piece(p.k, streamed ? 16 : kernels.kc, 8);
+  const int64_t width = streamed ? p.n : piece(p.n, kernels.nc, kernels.nr);
   const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t panel = (depth + 1) * kernels.lanes;  // odd: panels in different cache sets
   const int64_t b_size = pack_b ? ceil_div(width, kernels.lanes) * panel : 0;
@@ -184,10 +191,23 @@ struct Grid {
   }
 };
 
+// One row times contiguous columns, as in a layer applied to a single sample.
+template <class T>
+void run_row(const GemmTable<T>& kernels, const Problem<T>& p) {
+  T* y = p.c.data;
+  kernels.row(p.n, p.k, p.a.data, p.a.cs, p.b.data, p.b.cs, y, p.epilogue.accumulate);
+  if (p.epilogue.bias)
+    for (int64_t j = 0; j < p.n; ++j) y[j] += p.epilogue.bias[p.transposed ? 0 : j];
+  if (p.epilogue.act == Activation::relu)
+    for (int64_t j = 0; j < p.n; ++j) y[j] = y[j] < T(0) ? T(0) : y[j];
+}
+
 template <class T>
 void run(const GemmTable<T>& kernels, const Problem<T>& p) {
   if (p.is_dot)
     run_dot(kernels, p);
+  else if (p.m == 1 && p.b.rs == 1 && p.b.cs != 1 && p.c.cs == 1 && p.n >= kernels.row_min)
+    run_row(kernels, p);
   else if (p.transposed && (p.c.cs != 1 || p.epilogue.bias))
     run_transposed_block(kernels, p);
   else

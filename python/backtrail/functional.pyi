@@ -66,6 +66,9 @@ def atan2(input: Any, other: Any) -> Tensor:
 def atanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent."""
 
+def binary_cross_entropy_terms(input: Any, other: Any) -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100."""
+
 def bitwise_and(input: Any, other: Any) -> Tensor:
     """Bitwise and of two integers or bools."""
 
@@ -110,6 +113,9 @@ def exp2(input: Tensor) -> Tensor:
 
 def expm1(input: Tensor) -> Tensor:
     """exp(input) - 1, exact near 0."""
+
+def fill(input: Any, other: Any) -> Tensor:
+    """value in the shape of input."""
 
 def fix(input: Tensor) -> Tensor:
     """input without its fraction."""

@@ -57,9 +57,7 @@ def symbols(build: Path) -> bool:
     objects = sorted(build.glob("**/kernels_*.dir/**/*.o"))
     leaks = 0
     for path in objects:
-        target = next(p for p in path.parts if p.startswith("kernels_"))[
-            len("kernels_") : -len(".dir")
-        ]
+        target = str(path).partition("/kernels_")[2].partition(".dir")[0]
         inside = re.compile(rf"_Z(T[VTISC]|G[VR])?Z*N[KVrO]*9backtrail{len(target)}{target}")
         listing = subprocess.run(
             ["nm", "--defined-only", path], capture_output=True, text=True, check=True

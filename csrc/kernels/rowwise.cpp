@@ -16,8 +16,7 @@ void finish(bool stream) {
 #endif
 }
 
-// f(i, count) for groups of rows: kGroup at a time, then one at a time. `count.value` is a
-// constant.
+// f(i, count) for groups of rows: kGroup at a time, then one at a time; count.value is a constant.
 constexpr int kGroup = 2;
 template <int Q>
 struct Count {

@@ -13,10 +13,8 @@ template <int N, class T> struct AttentionBlock {
   static constexpr int64_t L = V::lanes;
   static constexpr int count = N;
   int64_t keys, stride;
-  // Under a causal mask, the first query: query + i sees the keys up to itself. Else `keys`.
-  int64_t query;
-  // Like scores, but with the stride L and `mask_step` from vector to vector; or null.
-  const T* mask;
+  int64_t query;  // under a causal mask, the first one, which sees keys [0, query]; else `keys`
+  const T* mask;  // like scores, with the stride L, and mask_step from vector to vector; or null
   int64_t mask_step;
 
   // scores -> p = softmax(scores + mask), or 0 where everything is masked; with the log of the sum

@@ -55,8 +55,8 @@ template <class T, class F> BACKTRAIL_INLINE void write(int64_t n, T* y, bool st
   if (i < n) Part<T>{n - i}.store(f(i, Part<T>{n - i}), y + i);
 }
 
-// N sums over a row, each by A accumulators: total[k] holds one lane's worth in each lane. f(i, part,
-// sums) adds the vector at i, with 0 in the lanes past the row. A hides the latency of additions.
+// N sums over a row, by lane, each by A accumulators, which hide the latency of additions. f(i,
+// part, sums) adds the vector at i, with 0 in the lanes past the row.
 template <class T, int A, int N, class F>
 BACKTRAIL_INLINE void sum_row(int64_t n, Vec<T> (&total)[N], F f) {
   using V = Vec<T>;
@@ -336,9 +336,8 @@ struct CrossEntropy {
     const T label_part = g * (T(1) - smoothing) * (weight ? weight[label] : T(1));
     const T even_part = g * (smoothing / T(n));
     const V m(max), l(log_sum), scale(label_part + even_part * weight_sum), even(even_part);
-    auto p = [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
-      return exp((part.load(x + i) - m) - l) * scale;
-    };
+    auto p = [&](int64_t i, auto part)
+                 BACKTRAIL_LAMBDA { return exp((part.load(x + i) - m) - l) * scale; };
     if (smoothing > T(0))
       write(n, dx, stream, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
         return p(i, part) - even * load_or(part, weight, i, 1);

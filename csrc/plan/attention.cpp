@@ -11,8 +11,7 @@
 namespace backtrail {
 namespace {
 
-constexpr int64_t kGroupQueries = 256;  // of a task, when there are few heads
-constexpr int64_t kManyHeads = 8;
+constexpr int64_t kTaskQueries = 256;  // a multiple of every kernel's block of queries
 constexpr double kNsPerFlop = 0.012;
 
 // Checks q, k, v and mask at inputs `at`, `at` + 1, ...
@@ -135,13 +134,12 @@ void attention(const Call& c) {
     heads.first.y = c.out[0].data<T>();
     heads.first.lse = c.out[1].data<T>();
     const int64_t queries = heads.first.queries;
-    const int64_t group =
-        heads.count() >= kManyHeads ? std::max<int64_t>(1, queries) : kGroupQueries;
-    const int64_t groups = (queries + group - 1) / group;
+    const int64_t groups = (queries + kTaskQueries - 1) / kTaskQueries;
     with_work<T>(heads.count() * groups, 2 * kNsPerFlop * double(heads.count()) * heads.flops(),
                  k.work_size(heads.first, false), [&](int64_t task, T* work) {
-                   const int64_t begin = task % groups * group;
-                   k.forward(heads[task / groups], begin, std::min(queries, begin + group), work);
+                   const int64_t begin = task % groups * kTaskQueries;
+                   const int64_t end = std::min(queries, begin + kTaskQueries);
+                   k.forward(heads[task / groups], begin, end, work);
                  });
   });
 }

@@ -19,6 +19,7 @@ from backtrail._core import build_info, ops, pointwise_info
 from backtrail.nn import functional as F
 from backtrail.tensor import apply
 
+ISA = build_info()["isa"]
 AVAILABLE = build_info()["available"].split()
 ALIKE = [isa for isa in AVAILABLE if isa in ("v3", "v4")]
 
@@ -106,7 +107,7 @@ def all_digests() -> dict[str, str]:
 
 
 def run_with(isa: str) -> dict[str, str]:
-    code = "import json, test_threads as t; print(json.dumps([t.build_info()['isa'], t.all_digests()]))"
+    code = "import json, test_threads as t; print(json.dumps([t.ISA, t.all_digests()]))"
     environment = {**os.environ, "BACKTRAIL_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -129,9 +130,9 @@ def test_same_bytes_on_any_number_of_threads() -> None:
         assert different(one, all_digests()) == []
 
 
-@pytest.mark.parametrize("isa", [isa for isa in ALIKE if isa != build_info()["isa"]])
+@pytest.mark.parametrize("isa", [isa for isa in ALIKE if isa != ISA])
 def test_same_bytes_on_avx2_and_avx512(isa: str) -> None:
-    if build_info()["isa"] not in ALIKE:
+    if ISA not in ALIKE:
         pytest.skip("this process runs without AVX2")
     assert different(all_digests(), run_with(isa)) == []
 

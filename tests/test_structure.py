@@ -1,0 +1,172 @@
+"""The order of the house: who may import whom, how long a file may be, how light the import is."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "backtrail"
+CSRC = ROOT / "csrc"
+
+# A module may import, when it is loaded, only modules of its own layer or of those before it.
+LAYERS = [
+    ["_core"],
+    ["dtypes"],
+    ["graph"],
+    ["tensor"],
+    ["creation", "elementwise", "reductions", "shaping", "linalg", "indexing", "formatting"],
+    ["derivatives", "definitions", "autograd"],
+    ["random", "functional"],
+    ["nn"],
+    ["optim"],
+    ["utils", "serialization", "testing", "cpp_extension", "backends", "cuda", "_stubs"],
+    ["train"],
+    ["examples", "cli"],
+]
+RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+# What a C++ folder may include besides itself.
+INCLUDES = {
+    "include/backtrail": set(),
+    "ops": {"include/backtrail"},
+    "core": {"include/backtrail"},
+    "kernels": {"include/backtrail", "ops", "dispatch", "core/dtype.h"},
+    "dispatch": {"include/backtrail", "core", "kernels"},
+    "plan": {"include/backtrail", "ops", "core", "dispatch", "kernels"},
+    "bindings": {"include/backtrail", "ops", "core", "dispatch", "kernels", "plan"},
+}
+SOURCES = [p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp")]
+
+
+def imports_at_load(path: Path) -> list[tuple[str, bool]]:
+    """Modules imported when the file is loaded, by absolute name; and whether it is one of ours."""
+    package = ["backtrail", *path.relative_to(PACKAGE).parent.parts]
+    found: list[tuple[str, bool]] = []
+    todo: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found += [(a.name, a.name.startswith("backtrail")) for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if not node.level:
+                found.append((node.module or "", (node.module or "").startswith("backtrail")))
+                continue
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                found.append((".".join([*base, node.module]), True))
+            else:
+                found += [(".".join([*base, a.name]), True) for a in node.names]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo += node.orelse
+        elif isinstance(node, (ast.If, ast.Try, ast.With, ast.ClassDef)):
+            todo += node.body + getattr(node, "orelse", [])
+    return found
+
+
+def layer_of(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_python_imports_point_downward(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    own = parts[0]
+    assert own in RANK, f"{own}: give this module a layer in tests/test_structure.py"
+    for name, ours in imports_at_load(path):
+        target = layer_of(name) if ours else ""
+        if target and target in RANK:
+            assert RANK[target] <= RANK[own], f"{own} imports {target}, which is above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CSRC)))
+def test_cpp_includes_point_downward(path: Path) -> None:
+    folder = next(f for f in INCLUDES if path.is_relative_to(CSRC / f))
+    for name in re.findall(r'#include "([^"]+)"', path.read_text()):
+        target = "include/backtrail" if name.startswith("backtrail/") else name.split("/")[0]
+        allowed = {folder, *INCLUDES[folder]}
+        assert target in allowed or name in allowed, f"{folder} includes {name}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in SOURCES if p.parent.name in ("kernels", "ops")],
+    ids=lambda p: str(p.relative_to(CSRC)),
+)
+def test_kernels_have_no_containers_threads_or_python(path: Path) -> None:
+    text = path.read_text()
+    for word in (
+        r"<vector>",
+        r"<string>",
+        r"<map>",
+        r"<thread>",
+        r"<mutex>",
+        r"Python\.h",
+        r"pybind11",
+        r"#pragma omp",
+        r"\bthrow\b",
+    ):
+        assert not re.search(word, text), word
+
+
+def test_openmp_and_pybind11_live_in_one_place_each() -> None:
+    for path in SOURCES:
+        text, where = path.read_text(), path.relative_to(CSRC)
+        if "#pragma omp" in text or "<omp.h>" in text:
+            assert where.parts[0] in ("core", "bindings"), where
+        if "pybind11" in text or "Python.h" in text:
+            assert where.parts[0] == "bindings", where
+
+
+@pytest.mark.parametrize("folder", ["csrc", "python", "tests", "benchmarks"])
+def test_no_file_is_long(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*"):
+        if path.suffix in (".py", ".cpp", ".h"):
+            lines = path.read_text().count("\n")
+            assert lines <= 500, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_every_file_says_what_it_owns() -> None:
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py")]:
+        text = path.read_text()
+        assert not text.strip() or ast.get_docstring(ast.parse(text)), path
+    for path in SOURCES:
+        assert path.read_text().startswith("//") or path.with_suffix(".h").exists(), path
+
+
+HEAVY = ("numpy", "dataclasses", "inspect", "tqdm", "safetensors", "json", "argparse", "torch")
+
+
+def test_the_import_is_light() -> None:
+    code = "import sys, backtrail; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import sys; sys.path[:0] = " + repr(sys.path) + "; " + code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
+
+
+def test_the_import_is_quick() -> None:
+    """60 ms on a quiet machine; the bound leaves room for one that is busy. Best of five."""
+    code = "import time; a = time.process_time(); import backtrail; print(time.process_time() - a)"
+    times = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for _ in range(5)
+    ]
+    assert min(times) < 0.120

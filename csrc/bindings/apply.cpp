@@ -317,7 +317,7 @@ PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
     }
     if (ok && wants_grad(op, inputs)) {
       NodeObject* node = record(handle, inputs, attrs ? attrs : empty_tuple(), outputs,
-                                result.n_public, result.out, nullptr);
+                                result.n_public, result.out, inputs);
       ok = node != nullptr;
       Py_XDECREF(reinterpret_cast<PyObject*>(node));
     }
@@ -331,6 +331,38 @@ PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
     }
     return all;
   });
+}
+
+struct Reference {
+  PyObject* object;
+  ~Reference() { Py_XDECREF(object); }
+};
+
+// The inputs, with a copy in place of each that the derivative needs and that lies in `target`.
+PyObject* copies_of_overwritten(const Op& op, PyObject* inputs, const Array& target) {
+  const uint32_t needed = needed_inputs(op, inputs);
+  PyObject* kept = PyTuple_New(PyTuple_GET_SIZE(inputs));
+  for (Py_ssize_t j = 0; kept && j < PyTuple_GET_SIZE(inputs); ++j) {
+    PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    const bool overwritten = j < 32 && (needed >> j & 1) && is_tensor(o) &&
+                             as_tensor(o)->array.storage.get() == target.storage.get();
+    if (!overwritten) {
+      PyTuple_SET_ITEM(kept, j, Py_NewRef(o));
+      continue;
+    }
+    const Array& a = as_tensor(o)->array;
+    Array copy = empty(a.shape, a.dtype);
+    copy_into(a, copy);
+    PyObject* c = wrap(copy);
+    if (!c) {
+      Py_DECREF(kept);
+      return nullptr;
+    }
+    as_tensor(c)->grad_fn = Py_XNewRef(as_tensor(o)->grad_fn);
+    as_tensor(c)->output = as_tensor(o)->output;
+    PyTuple_SET_ITEM(kept, j, c);
+  }
+  return kept;
 }
 
 // apply_(op, inputs, attrs, target): the same with the result written into `target`, which takes
@@ -356,10 +388,10 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
            "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
            "with base[...] = value, or work on x.clone()",
            op.name);
-    uint32_t versions[32] = {};
-    for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs) && j < 32; ++j)
-      if (is_tensor(PyTuple_GET_ITEM(inputs, j)))
-        versions[j] = as_tensor(PyTuple_GET_ITEM(inputs, j))->array.storage->version;
+    // A value that the derivative reads and that is about to be overwritten is copied first.
+    PyObject* kept = graph ? copies_of_overwritten(op, inputs, t->array) : Py_NewRef(inputs);
+    if (!kept) return nullptr;
+    Reference hold{kept};
     Result result;
     if (op.pointwise) {
       pointwise(op, inputs, args[2], result, &t->array);
@@ -377,7 +409,7 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
     s->writer = op.name;
     if (graph) {
       PyObject* outputs[] = {target};
-      NodeObject* node = record(handle, inputs, args[2], outputs, 1, result.out, versions);
+      NodeObject* node = record(handle, inputs, args[2], outputs, 1, result.out, kept);
       if (!node) return nullptr;
       Py_DECREF(reinterpret_cast<PyObject*>(node));
     }

@@ -335,24 +335,37 @@ PyType_Spec node_spec = {"backtrail._core.Node", sizeof(NodeObject), 0,
 
 }  // namespace
 
+uint32_t needed_inputs(const Op& op, PyObject* inputs) {
+  if (!op.pointwise) return op.saves_inputs;
+  uint32_t needed = 0;
+  for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs); ++j) {
+    PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    if (is_tensor(o) && as_tensor(o)->needs_grad()) needed |= op.needs[j];
+  }
+  return needed & op.saves_inputs;
+}
+
 NodeObject* record(OpObject* handle, PyObject* inputs, PyObject* attrs, PyObject* const* outputs,
-                   int n_outputs, const Array* arrays, const uint32_t* versions) {
+                   int n_outputs, const Array* arrays, PyObject* kept) {
   const Op& op = *handle->op;
+  const uint32_t needed = needed_inputs(op, inputs);
   NodeObject* n = new_node(reinterpret_cast<PyObject*>(handle), inputs, attrs, n_outputs);
   if (!n) return nullptr;
   const int count = __builtin_popcount(op.saves_inputs) + __builtin_popcount(op.saves_outputs);
   if (count) {
     n->saved = static_cast<Saved*>(PyMem_Malloc(size_t(count) * sizeof(Saved)));
-    uint32_t needed = op.pointwise ? 0 : ~0u;
-    for (int j = 0; op.pointwise && j < n->n_inputs; ++j)
-      if (PyTuple_GET_ITEM(n->edges, j) != Py_None) needed |= op.needs[j];
+    if (!n->saved) {
+      Py_DECREF(reinterpret_cast<PyObject*>(n));
+      PyErr_NoMemory();
+      return nullptr;
+    }
     for (int j = 0; j < n->n_inputs && j < 32; ++j) {
       if (!(op.saves_inputs >> j & 1)) continue;
-      PyObject* input = needed >> j & 1 ? PyTuple_GET_ITEM(inputs, j) : Py_None;
-      Saved* s = new (&n->saved[n->n_saved++]) Saved{Py_NewRef(input), Array(), nullptr, 0, -1};
-      if (is_tensor(input)) {
-        s->storage = as_tensor(input)->array.storage.get();
-        s->version = versions ? versions[j] : s->storage->version;
+      PyObject* value = needed >> j & 1 ? PyTuple_GET_ITEM(kept, j) : Py_None;
+      Saved* s = new (&n->saved[n->n_saved++]) Saved{Py_NewRef(value), Array(), nullptr, 0, -1};
+      if (is_tensor(value)) {
+        s->storage = as_tensor(value)->array.storage.get();
+        s->version = s->storage->version;
       }
     }
     for (int j = 0; j < op.n_outputs; ++j)

@@ -88,10 +88,13 @@ DType dtype_of(PyObject* o);
 
 extern thread_local bool grad_mode;
 
+// The inputs that the derivative of a call will read: bit j for input j.
+uint32_t needed_inputs(const Op& op, PyObject* inputs);
+
 // Make the node of `outputs` (public ones) = op(inputs) and hang it on them. `arrays` are all the
-// outputs; `versions` those of the inputs before the op ran (null: as they are now).
+// outputs; `kept` holds what to save in place of the inputs, usually themselves.
 NodeObject* record(OpObject* op, PyObject* inputs, PyObject* attrs, PyObject* const* outputs,
-                   int n_outputs, const Array* arrays, const uint32_t* versions);
+                   int n_outputs, const Array* arrays, PyObject* kept);
 
 // Run f, turning a C++ exception into a Python one. Returns what f does, or null.
 void set_python_error();

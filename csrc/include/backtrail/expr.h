@@ -27,6 +27,34 @@ struct Trace {
 
 inline namespace BACKTRAIL_TARGET {
 
+// The instructions that the result depends on, renumbered: a derivative that computes the gradients
+// of all inputs is traced for one of them.
+inline Trace pruned(const Trace& t) {
+  bool live[Trace::kMax] = {};
+  auto mark = [&](TraceArg a) {
+    if (a.reg >= t.n_inputs) live[a.reg - t.n_inputs] = true;
+  };
+  mark(t.result);
+  for (int i = t.n_instrs - 1; i >= 0; --i)
+    for (int k = 0; live[i] && k < t.instrs[i].n_args; ++k) mark(t.instrs[i].args[k]);
+  Trace out;
+  out.n_inputs = t.n_inputs;
+  out.overflow = t.overflow;
+  int place[Trace::kMax] = {};
+  auto renumber = [&](TraceArg a) {
+    if (a.reg >= t.n_inputs) a.reg = place[a.reg - t.n_inputs];
+    return a;
+  };
+  for (int i = 0; i < t.n_instrs; ++i) {
+    if (!live[i]) continue;
+    place[i] = t.n_inputs + out.n_instrs;
+    TraceInstr& instr = out.instrs[out.n_instrs++] = t.instrs[i];
+    for (int k = 0; k < instr.n_args; ++k) instr.args[k] = renumber(instr.args[k]);
+  }
+  out.result = renumber(t.result);
+  return out;
+}
+
 // The trace being recorded on this thread.
 inline Trace*& recording() {
   static thread_local Trace* current = nullptr;

@@ -359,7 +359,7 @@ Trace trace_vjp(bool defaults, List<In...>, List<K...>) {
   recording() = &t;
   t.result = std::apply([](const auto&... a) { return vjp<Op, I, false>(a...).arg; }, args);
   recording() = nullptr;
-  return t;
+  return pruned(t);
 }
 
 template <class Op, int I = 0>

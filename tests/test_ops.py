@@ -266,3 +266,15 @@ def test_public_function_and_method(name: str) -> None:
         return
     assert public is not None, f"{name}: neither in backtrail nor in nn.functional"
     assert ops[name].__doc__
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod"])
+def test_division_with_remainder_is_exact(name: str, dtype: str) -> None:
+    """The quotient is that of the exact division, though a / b may round up to the next integer."""
+    a, b = seeded(name).uniform(-1000, 1000, (2, 5000))
+    a[:5], b[:5] = [1, 6, 0.3, -1, 1], [0.1, 0.1, 0.1, 0.1, -0.1]
+    a, b = a.astype(dtype), b.astype(dtype)
+    got = run(name, [a, b]).numpy()
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(got, expected(name, [a, b]), rtol=tolerance, atol=tolerance)

@@ -79,7 +79,7 @@ void convert(const void* src, void* dst, int64_t n) {
 
 template <class T>
 void same(const void* src, void* dst, int64_t n) {
-  __builtin_memcpy(dst, src, size_t(n) * sizeof(T));
+  __builtin_memcpy(dst, src, std::size_t(n) * sizeof(T));
 }
 
 // In the order of DType.
@@ -99,7 +99,7 @@ void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stri
   T* __restrict d = static_cast<T*>(dst);
   const T* __restrict s = static_cast<const T*>(src);
   if (dst_stride == 1 && src_stride == 1) {
-    __builtin_memcpy(d, s, size_t(n) * sizeof(T));
+    __builtin_memcpy(d, s, std::size_t(n) * sizeof(T));
   } else if (src_stride == 0) {
     T x = n > 0 ? *s : T(0);
     if (dst_stride == 1)

@@ -49,7 +49,7 @@ void backward(int64_t rows, int64_t n, const T* g, const T* y, T* dx, bool strea
 
 template <class T>
 void clear(int64_t n, T* x) {
-  if (x && n > 0) __builtin_memset(x, 0, size_t(n) * sizeof(T));
+  if (x && n > 0) __builtin_memset(x, 0, std::size_t(n) * sizeof(T));
 }
 
 template <class T>

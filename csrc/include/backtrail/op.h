@@ -101,7 +101,8 @@ struct Take {
 };
 template <int N, class... A, class H, class... T>
 struct Take<N, List<A...>, List<H, T...>>
-    : Take<N, std::conditional_t<(int(sizeof...(A)) < N), List<A..., H>, List<A...>>, List<T...>> {};
+    : Take<N, std::conditional_t<(int(sizeof...(A)) < N), List<A..., H>, List<A...>>, List<T...>> {
+};
 
 template <int N, class H, class... T>
 auto drop(List<H, T...>) {
@@ -129,18 +130,18 @@ using Forward = decltype(signature(&Op::template forward<V>));
 template <class Op, class = void>
 struct HasBackward : std::false_type {};
 template <class Op>
-struct HasBackward<Op, std::void_t<decltype(&Op::template backward<Vec<float>>)>>
-    : std::true_type {};
+struct HasBackward<Op, std::void_t<decltype(&Op::template backward<Vec<float>>)>> : std::true_type {
+};
 
 // Optional members of an op and what stands for them.
-#define BACKTRAIL_OPTIONAL(Name, member, type, ...)              \
-  template <class Op, class = void>                              \
-  struct Name {                                                  \
-    static constexpr type value = __VA_ARGS__;                   \
-  };                                                             \
-  template <class Op>                                            \
-  struct Name<Op, std::void_t<decltype(Op::member)>> {           \
-    static constexpr type value = Op::member;                    \
+#define BACKTRAIL_OPTIONAL(Name, member, type, ...)    \
+  template <class Op, class = void>                    \
+  struct Name {                                        \
+    static constexpr type value = __VA_ARGS__;         \
+  };                                                   \
+  template <class Op>                                  \
+  struct Name<Op, std::void_t<decltype(Op::member)>> { \
+    static constexpr type value = Op::member;          \
   };
 BACKTRAIL_OPTIONAL(Integers, integers, bool, false)
 BACKTRAIL_OPTIONAL(Floats, floats, bool, true)
@@ -296,11 +297,9 @@ struct Kernel {
     using In = meta::VjpInputs<Op, derived, V>;
     pointwise_loop<T>(
         out, in, mask, n, attrs,
-        [](const V& g, const auto&... a) BACKTRAIL_ALWAYS_INLINE {
-          return meta::vjp<Op, I, derived>(g, a...);
-        },
-        In{},
-        std::make_index_sequence<std::size_t(In::size)>{}, AttrIndex{});
+        [](const V& g, const auto&... a)
+            BACKTRAIL_ALWAYS_INLINE { return meta::vjp<Op, I, derived>(g, a...); },
+        In{}, std::make_index_sequence<std::size_t(In::size)>{}, AttrIndex{});
   }
 };
 
@@ -415,9 +414,9 @@ const PointwiseRecord* library(meta::List<Op...>, int& count) {
 }  // namespace backtrail
 
 // Once in a library: the ops that it adds, `BACKTRAIL_OPS(MyOp, MyOther)`.
-#define BACKTRAIL_OPS(...)                                                                       \
-  extern "C" __attribute__((visibility("default"))) const ::backtrail::PointwiseRecord*          \
-  backtrail_ops(int* count, int* version) {                                                      \
-    *version = ::backtrail::kAbiVersion;                                                         \
-    return ::backtrail::library(::backtrail::meta::List<__VA_ARGS__>{}, *count);                 \
+#define BACKTRAIL_OPS(...)                                                              \
+  extern "C" __attribute__((visibility("default"))) const ::backtrail::PointwiseRecord* \
+  backtrail_ops(int* count, int* version) {                                             \
+    *version = ::backtrail::kAbiVersion;                                                \
+    return ::backtrail::library(::backtrail::meta::List<__VA_ARGS__>{}, *count);        \
   }

@@ -14,7 +14,7 @@ namespace {
 constexpr int kSlot = 3;                        // of scratch()
 constexpr double kSerialNs = 10e3;              // below this one thread does it all
 constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
-constexpr double kLongNs = 50e6;    // from here tasks are smaller, to even out what threads get
+constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
 constexpr double kLongestTaskNs = 100e6;
 constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
 constexpr double kTaskNs = 5e3;     // least work of a task in a batch
@@ -172,8 +172,7 @@ struct Grid {
     const int64_t threads = total_ns < kSerialNs ? 1 : num_threads();
     // Long products are cut finer, so that Ctrl-C need not wait for seconds.
     const int64_t tasks =
-        total_ns < kLongNs ? threads
-                           : std::max(4 * threads, int64_t(total_ns / kLongestTaskNs));
+        total_ns < kLongNs ? threads : std::max(4 * threads, int64_t(total_ns / kLongestTaskNs));
     const int64_t most_across = ceil_div(p.n, kernels.nr), most_down = ceil_div(p.m, kernels.mr);
     double best = 0;
     for (int64_t x = 1; tasks > 1 && x <= std::min(tasks, most_across); ++x) {

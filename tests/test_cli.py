@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import backtrail as bt
@@ -124,7 +125,7 @@ def test_every_flag_of_train(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert state["model"]["wpe.weight"].shape == (5, 12)
     assert "blocks.1.fc2.weight" in state["model"]
     assert state["extra"]["settings"]["lr"] == 0.02
-    assert (folder / "kept.png").exists()
+    assert (folder / "kept.png").exists() == (find_spec("matplotlib") is not None)
 
 
 def test_it_learns(capsys: pytest.CaptureFixture[str]) -> None:

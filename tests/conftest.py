@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Before OpenMP is loaded: threads that wait sleep, so that a busy machine does not stall the tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A shell starts what runs in its background with Ctrl-C ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import backtrail as bt
 import numpy as np

@@ -10,6 +10,7 @@ struct Relu {
   static constexpr auto name = "relu";
   static constexpr auto doc = "max(input, 0); its slope at 0 is 0.";
   static constexpr auto reads = Reads::output;
+  static constexpr bool integers = true;
   template <class V> static V forward(V x) { return select(x <= V(0), V(0), x); }
   template <class V> static V backward(V g, V y) { return select(y <= V(0), V(0), g); }
 };
@@ -18,6 +19,7 @@ struct Relu6 {
   static constexpr auto name = "relu6";
   static constexpr auto doc = "min(max(input, 0), 6).";
   static constexpr auto reads = Reads::output;
+  static constexpr bool integers = true;
   template <class V> static V forward(V x) { return min(max(x, V(0)), V(6)); }
   template <class V> static V backward(V g, V y) {
     return select((y <= V(0)) | (y >= V(6)), V(0), g);

@@ -43,41 +43,75 @@ struct Div {
   template <class V> static V forward(V a, V b) { return a / b; }
 };
 
+// a - trunc(a / b) * b with one rounding: the quotient may be off by one, which shows in the sign or
+// the size of what is left.
+template <class V>
+V truncated_remainder(V a, V b) {
+  V r = fma(-trunc(a / b), b, a);
+  V size = abs(b);
+  r = select((r != V(0)) & ((r < V(0)) ^ (a < V(0))), select(a < V(0), r - size, r + size), r);
+  r = select(abs(r) >= size, select(a < V(0), r + size, r - size), r);
+  return select(isinf(b) & !isinf(a), a, r);
+}
+
+struct Fmod {
+  static constexpr auto name = "fmod";
+  static constexpr auto doc = "The remainder of input / other that has input's sign.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.5, 3};
+  static constexpr double cost = 1;
+  template <class V> static V forward(V a, V b) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
+      V r = remainder(a, b);
+      return select((r != V(0)) & ((a < V(0)) ^ (b < V(0))), r - b, r);
+    } else {
+      return truncated_remainder(a, b);
+    }
+  }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    return {{g, -g * trunc(a / b)}};
+  }
+};
+
+struct Remainder {
+  static constexpr auto name = "remainder";
+  static constexpr auto doc = "The remainder of input / other that has other's sign.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.5, 3};
+  static constexpr double cost = 1;
+  template <class V> static V forward(V a, V b) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
+      return remainder(a, b);
+    } else {
+      V r = truncated_remainder(a, b);
+      return select((r != V(0)) & ((r < V(0)) ^ (b < V(0))), r + b, r);
+    }
+  }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    return {{g, -g * floor(a / b)}};
+  }
+};
+
 struct FloorDivide {
   static constexpr auto name = "floor_divide";
   static constexpr auto doc = "Largest integer not above input / other.";
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
+  static constexpr double cost = 1;
   template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
       return floor_div(a, b);
-    else
-      return floor(a / b);
+    } else {
+      V r = Remainder::forward(a, b);
+      // Exact but for the rounding of the division; an infinite divisor leaves -1 or 0.
+      V q = select(isinf(b) & !isinf(a), select(r == a, V(0) * a, V(-1)), round((a - r) / b));
+      return select(b == V(0), a / b, q);
+    }
   }
   template <class V> static Grads<V, 2> backward(V g) { return {{V(0) * g, V(0) * g}}; }
-};
-
-struct Remainder {
-  static constexpr auto name = "remainder";
-  static constexpr auto doc =
-      "input - floor(input / other) * other: the remainder with other's sign.";
-  static constexpr bool integers = true;
-  static constexpr auto range = Range{0.5, 3};
-  template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>)
-      return remainder(a, b);
-    else
-      return a - floor(a / b) * b;
-  }
-};
-
-struct Fmod {
-  static constexpr auto name = "fmod";
-  static constexpr auto doc =
-      "input - trunc(input / other) * other: the remainder with input's sign.";
-  static constexpr auto range = Range{0.5, 3};
-  template <class V> static V forward(V a, V b) { return a - trunc(a / b) * b; }
 };
 
 struct Neg {
@@ -111,7 +145,16 @@ struct Pow {
   static constexpr auto reads = Reads::inputs;
   static constexpr auto range = Range{0.5, 3};
   static constexpr double cost = 4;
-  template <class V> static V forward(V a, V b) { return pow(a, b); }
+  static constexpr bool integers = true;
+  template <class V> static V forward(V a, V b) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
+      V result(1);  // by squaring; a negative power is refused before
+      for (; any(b > V(0)); b = b >> 1, a = a * a) result = select((b & V(1)) == V(1), result * a, result);
+      return result;
+    } else {
+      return pow(a, b);
+    }
+  }
   // d/da is 0 for a power of 0, d/db is 0 for a base of 0 and a power >= 0, as in PyTorch.
   template <class V> static Grads<V, 2> backward(V g, V a, V b) {
     V da = select(b == V(0), V(0), g * b * pow(a, b - V(1)));
@@ -171,7 +214,11 @@ struct Floor {
   static constexpr auto name = "floor";
   static constexpr auto doc = "Largest integer not above input.";
   static constexpr auto reads = Reads::nothing;
-  template <class V> static V forward(V x) { return floor(x); }
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
+    else return floor(x);
+  }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
 
@@ -179,7 +226,11 @@ struct Ceil {
   static constexpr auto name = "ceil";
   static constexpr auto doc = "Smallest integer not below input.";
   static constexpr auto reads = Reads::nothing;
-  template <class V> static V forward(V x) { return ceil(x); }
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
+    else return ceil(x);
+  }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
 
@@ -187,7 +238,11 @@ struct Trunc {
   static constexpr auto name = "trunc";
   static constexpr auto doc = "input without its fraction.";
   static constexpr auto reads = Reads::nothing;
-  template <class V> static V forward(V x) { return trunc(x); }
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
+    else return trunc(x);
+  }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
 
@@ -195,7 +250,11 @@ struct Round {
   static constexpr auto name = "round";
   static constexpr auto doc = "Nearest integer; halves go to the even one.";
   static constexpr auto reads = Reads::nothing;
-  template <class V> static V forward(V x) { return round(x); }
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x) {
+    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
+    else return round(x);
+  }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
 
@@ -235,6 +294,7 @@ struct Lerp {
 struct Addcmul {
   static constexpr auto name = "addcmul";
   static constexpr auto doc = "input + value * tensor1 * tensor2.";
+  static constexpr bool integers = true;
   static constexpr Attr attrs[] = {{"value", 1}};
   template <class V> static V forward(V x, V a, V b, V value) { return x + value * a * b; }
 };

@@ -351,3 +351,25 @@ def new_full(
 ) -> Tensor:
     """Make a tensor of one value with the dtype of self."""
     return full(size, fill_value, dtype=dtype or self.dtype, **kwargs)
+
+
+def _conversion(name: str, target: DType) -> None:
+    def convert(self: Tensor) -> Tensor:
+        return self.to(target)
+
+    convert.__name__ = name
+    convert.__doc__ = f"Return the tensor as {target.name}."
+    setattr(Tensor, name, convert)
+
+
+# Set here: inside the class these names would hide Python's own float, int and bool.
+for _name, _target in {
+    "float": dtypes.float32,
+    "double": dtypes.float64,
+    "bfloat16": dtypes.bfloat16,
+    "long": dtypes.int64,
+    "int": dtypes.int32,
+    "byte": dtypes.uint8,
+    "bool": dtypes.bool_,
+}.items():
+    _conversion(_name, _target)

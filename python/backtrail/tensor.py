@@ -473,6 +473,9 @@ class Tensor(TensorBase):
 
 
 def _power(base: Any, exponent: Any) -> Tensor:
+    negative = isinstance(exponent, int) and exponent < 0
+    if negative and isinstance(base, Tensor) and not base.dtype.is_floating_point:
+        raise RuntimeError(f"pow: {base.dtype} to the power {exponent}: convert with .float()")
     return apply(_POW, (base, exponent))
 
 
@@ -492,27 +495,6 @@ def method(function: F) -> F:
     setattr(Tensor, function.__name__, function)
     return function
 
-
-def _conversion(name: str, target: dtype) -> None:
-    def convert(self: Tensor) -> Tensor:
-        return self.to(target)
-
-    convert.__name__ = name
-    convert.__doc__ = f"Return the tensor as {target.name}."
-    setattr(Tensor, name, convert)
-
-
-# Set from outside: inside the class these names would hide Python's own float, int and bool.
-for _name, _target in {
-    "float": dtypes.float32,
-    "double": dtypes.float64,
-    "bfloat16": dtypes.bfloat16,
-    "long": dtypes.int64,
-    "int": dtypes.int32,
-    "byte": dtypes.uint8,
-    "bool": dtypes.bool_,
-}.items():
-    _conversion(_name, _target)
 
 set_types(Tensor, Size, dtypes.ALL)
 _ONE = full((), 1.0, dtypes.float32)

@@ -11,9 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell starts what runs in its background with Ctrl-C ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import backtrail as bt
-import numpy as np
-import pytest
+import backtrail as bt  # noqa: E402  (after the settings above)
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -43,10 +43,9 @@ struct Div {
   template <class V> static V forward(V a, V b) { return a / b; }
 };
 
-// a - trunc(a / b) * b with one rounding: the quotient may be off by one, which shows in the sign or
-// the size of what is left.
-template <class V>
-V truncated_remainder(V a, V b) {
+// a - trunc(a / b) * b with one rounding: the quotient may be off by one, which shows in the sign
+// or the size of what is left.
+template <class V> V truncated_remainder(V a, V b) {
   V r = fma(-trunc(a / b), b, a);
   V size = abs(b);
   r = select((r != V(0)) & ((r < V(0)) ^ (a < V(0))), select(a < V(0), r - size, r + size), r);
@@ -69,9 +68,7 @@ struct Fmod {
       return truncated_remainder(a, b);
     }
   }
-  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
-    return {{g, -g * trunc(a / b)}};
-  }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) { return {{g, -g * trunc(a / b)}}; }
 };
 
 struct Remainder {
@@ -89,9 +86,7 @@ struct Remainder {
       return select((r != V(0)) & ((r < V(0)) ^ (b < V(0))), r + b, r);
     }
   }
-  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
-    return {{g, -g * floor(a / b)}};
-  }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) { return {{g, -g * floor(a / b)}}; }
 };
 
 struct FloorDivide {
@@ -105,9 +100,10 @@ struct FloorDivide {
     if constexpr (std::is_same_v<V, Vec<int64_t>>) {
       return floor_div(a, b);
     } else {
-      V r = Remainder::forward(a, b);
-      // Exact but for the rounding of the division; an infinite divisor leaves -1 or 0.
-      V q = select(isinf(b) & !isinf(a), select(r == a, V(0) * a, V(-1)), round((a - r) / b));
+      V r = truncated_remainder(a, b);
+      V exact = (a - r) / b;  // but for the rounding of the division, which is at most a half
+      exact = select((r != V(0)) & ((r < V(0)) ^ (b < V(0))), exact - V(1), exact);
+      V q = select(exact != V(0), round(exact), copysign(V(0), a / b));
       return select(b == V(0), a / b, q);
     }
   }
@@ -149,7 +145,8 @@ struct Pow {
   template <class V> static V forward(V a, V b) {
     if constexpr (std::is_same_v<V, Vec<int64_t>>) {
       V result(1);  // by squaring; a negative power is refused before
-      for (; any(b > V(0)); b = b >> 1, a = a * a) result = select((b & V(1)) == V(1), result * a, result);
+      for (; any(b > V(0)); b = b >> 1, a = a * a)
+        result = select((b & V(1)) == V(1), result * a, result);
       return result;
     } else {
       return pow(a, b);
@@ -216,8 +213,10 @@ struct Floor {
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   template <class V> static V forward(V x) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
-    else return floor(x);
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return x;
+    else
+      return floor(x);
   }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
@@ -228,8 +227,10 @@ struct Ceil {
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   template <class V> static V forward(V x) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
-    else return ceil(x);
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return x;
+    else
+      return ceil(x);
   }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
@@ -240,8 +241,10 @@ struct Trunc {
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   template <class V> static V forward(V x) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
-    else return trunc(x);
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return x;
+    else
+      return trunc(x);
   }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
@@ -252,8 +255,10 @@ struct Round {
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   template <class V> static V forward(V x) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) return x;
-    else return round(x);
+    if constexpr (std::is_same_v<V, Vec<int64_t>>)
+      return x;
+    else
+      return round(x);
   }
   template <class V> static V backward(V g) { return V(0) * g; }
 };

@@ -127,7 +127,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
     """Largest integer not above input / other."""
 
 def fmod(input: Any, other: Any) -> Tensor:
-    """input - trunc(input / other) * other: the remainder with input's sign."""
+    """The remainder of input / other that has input's sign."""
 
 def ge(input: Any, other: Any) -> Tensor:
     """True where input is at least other."""
@@ -241,7 +241,7 @@ def relu6(input: Tensor) -> Tensor:
     """min(max(input, 0), 6)."""
 
 def remainder(input: Any, other: Any) -> Tensor:
-    """input - floor(input / other) * other: the remainder with other's sign."""
+    """The remainder of input / other that has other's sign."""
 
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input)."""

@@ -1,41 +1,81 @@
-"""Timing side by side: candidates take turns, so that a machine's drift meets all of them."""
+"""Timing side by side: candidates take turns, each in a process of its own.
+
+In turns, so that a machine's drift meets all of them; in processes, so that the waiting threads of
+one library do not spin on the cores that another is measured on.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 Run = Callable[[], object]
 
 
-def calls_per_turn(run: Run, turn_seconds: float) -> int:
-    """Return how many calls of `run` fill a turn, after warming it up."""
-    for _ in range(3):
-        run()
-    start = time.perf_counter()
-    run()
-    once = max(time.perf_counter() - start, 1e-7)
-    return max(1, int(turn_seconds / once))
+class Candidate:
+    """A process that runs `serve`; it sleeps until it is its turn."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, **request: Any) -> Any:
+        """Send a request and return the answer; None when the process is gone."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        return json.loads(line) if line else None
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(make: Callable[[str], Run | None]) -> None:
+    """Answer requests on standard input: make a row's function, time a burst of calls of it."""
+    run: Run | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "row" in request:
+            run = make(request["row"])
+            print(json.dumps({"there": run is not None}), flush=True)
+            for _ in range(3 if run is not None else 0):  # warm
+                run()  # type: ignore[misc]
+        else:
+            assert run is not None
+            start, calls = time.perf_counter(), 0
+            while calls == 0 or time.perf_counter() - start < request["burst"]:
+                run()
+                calls += 1
+            print(json.dumps((time.perf_counter() - start) / calls), flush=True)
 
 
 def interleaved(
-    candidates: Mapping[str, Run], seconds: float = 2.0, turn_seconds: float = 0.02
+    candidates: Mapping[str, Candidate], row: str, seconds: float = 2.0, burst: float = 0.05
 ) -> dict[str, float]:
-    """Return the median time of one call of each candidate, in seconds.
+    """Return the median time of one call of a row for each candidate that has it, in seconds.
 
-    A turn is a burst of calls of `turn_seconds` (at least one); candidates take turns until
-    `seconds` have passed for each, with five turns at the least.
+    A turn is a burst of calls of `burst` seconds, at least one; turns go round until `seconds` have
+    passed for each candidate, five times at the least.
     """
-    counts = {name: calls_per_turn(run, turn_seconds) for name, run in candidates.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    end = time.perf_counter() + seconds * len(candidates)
+    there = {name: c for name, c in candidates.items() if c.ask(row=row)["there"]}
+    times: dict[str, list[float]] = {name: [] for name in there}
+    end = time.perf_counter() + seconds * len(there)
     while time.perf_counter() < end or any(len(t) < 5 for t in times.values()):
-        for name, run in candidates.items():
-            n = counts[name]
-            start = time.perf_counter()
-            for _ in range(n):
-                run()
-            times[name].append((time.perf_counter() - start) / n)
+        for name, candidate in there.items():
+            times[name].append(candidate.ask(burst=burst))
     return {name: sorted(t)[len(t) // 2] for name, t in times.items()}
 
 

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 # Before OpenMP is loaded: threads that wait sleep, so that a busy machine does not stall the tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import backtrail as bt  # noqa: E402  (after the settings above)
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import backtrail as bt
+import numpy as np
+import pytest
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,9 @@ constexpr auto kCheckEvery = std::chrono::milliseconds(50);
 
 std::atomic<InterruptCheck> interrupt_check{nullptr};
 thread_local int uninterruptible = 0;
+// 1 while a signal handler runs in the middle of a kernel: what it computes gets buffers of its
+// own.
+thread_local int handling = 0;
 std::atomic<int> requested{0};
 bool forked_child = false;
 
@@ -80,8 +83,8 @@ void set_num_threads(int n) {
 }
 
 void* scratch(size_t bytes, int slot) {
-  thread_local Scratch buffers[4];
-  Scratch& s = buffers[slot];
+  thread_local Scratch buffers[2][4];
+  Scratch& s = buffers[handling][slot];
   if (s.bytes < bytes) {
     std::free(s.data);
     size_t rounded = (bytes + bytes / 4 + 4095) / 4096 * 4096;
@@ -101,7 +104,8 @@ namespace detail {
 void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void* context) {
   if (tasks <= 0) return;
   InterruptCheck check = nullptr;
-  if (cost_ns > 50e6 && uninterruptible == 0 && !omp_in_parallel()) check = interrupt_check.load();
+  if (cost_ns > 50e6 && !uninterruptible && !handling && !omp_in_parallel())
+    check = interrupt_check.load();
   int threads = 1;
   if (cost_ns > kSerialNs && tasks > 1 && !omp_in_parallel())
     threads = int(std::min<double>(std::min<double>(num_threads(), double(tasks)),
@@ -118,7 +122,9 @@ void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void
                     (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
       body(context, i);
       if (caller && check && Clock::now() - checked > kCheckEvery) {
+        handling = 1;
         if (check()) cancelled = true;
+        handling = 0;
         checked = Clock::now();
       }
     }

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
-
-# Before OpenMP is loaded: threads that wait sleep, so that a busy machine does not stall the tests.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import backtrail as bt
 import numpy as np

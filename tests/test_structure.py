@@ -17,7 +17,6 @@ CSRC = ROOT / "csrc"
 # A module may import, when it is loaded, only modules of its own layer or of those before it.
 LAYERS = [
     ["_core"],
-    ["_openmp"],
     ["dtypes"],
     ["graph"],
     ["tensor"],

@@ -108,7 +108,9 @@ def all_digests() -> dict[str, str]:
 
 def run_with(isa: str) -> dict[str, str]:
     code = "import json, test_threads as t; print(json.dumps([t.ISA, t.all_digests()]))"
-    environment = {**os.environ, "BACKTRAIL_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}
+    here = os.path.dirname(__file__)
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "BACKTRAIL_ISA": isa, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
@@ -310,3 +312,12 @@ def test_many_python_threads_at_once() -> None:
     for t in threads:
         t.join()
     assert not wrong
+
+
+def test_more_threads_than_cores_are_not_waited_for() -> None:
+    """More threads than there are cores: those that wait for one are not waited for."""
+    bt.set_num_threads(8)
+    x = bt.randn(256, 256)
+    expected = x @ x
+    for _ in range(50):
+        assert bool(((x @ x) == expected).all())

@@ -1,3 +1,4 @@
+// How many threads, whose buffers, when to look for Ctrl-C; the threads themselves are in team.cpp.
 #include "core/parallel.h"
 
 #include <omp.h>
@@ -9,8 +10,11 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
+#include <thread>
 
 #include "core/error.h"
+#include "core/team.h"
 
 namespace backtrail {
 namespace {
@@ -26,7 +30,17 @@ thread_local int uninterruptible = 0;
 // own.
 thread_local int handling = 0;
 std::atomic<int> requested{0};
-bool forked_child = false;
+
+// Never deleted: its threads outlive main(). A forked child makes its own.
+std::atomic<Team*> team{nullptr};
+Team& the_team() {
+  static std::mutex making;
+  if (Team* t = team.load(std::memory_order_acquire)) return *t;
+  std::lock_guard<std::mutex> lock(making);
+  if (!team.load()) team = new Team;
+  return *team;
+}
+const bool fork_handler = pthread_atfork(nullptr, nullptr, [] { team = nullptr; }) == 0;
 
 // The cgroup's CPU quota (v2, then v1) in whole CPUs; 0 when there is none.
 int quota_cpus() {
@@ -59,10 +73,6 @@ int default_threads() {
   return n;
 }
 
-// libgomp's pool does not survive a fork and would be waited for in vain: a child stays on its own
-// thread.
-const bool fork_handler = pthread_atfork(nullptr, nullptr, [] { forked_child = true; }) == 0;
-
 struct Scratch {
   void* data = nullptr;
   size_t bytes = 0;
@@ -72,7 +82,6 @@ struct Scratch {
 }  // namespace
 
 int num_threads() {
-  if (forked_child) return 1;
   int n = requested.load(std::memory_order_relaxed);
   return n > 0 ? n : default_threads();
 }
@@ -100,42 +109,49 @@ Uninterruptible::Uninterruptible() { ++uninterruptible; }
 Uninterruptible::~Uninterruptible() { --uninterruptible; }
 
 namespace detail {
+namespace {
+
+// What every task of a long run does as well: nothing once it is cancelled, and on the thread that
+// started it a look for Ctrl-C.
+struct Interruptible {
+  Team::Body body;
+  void* context;
+  InterruptCheck check;
+  std::thread::id caller = std::this_thread::get_id();
+  Clock::time_point checked = Clock::now();
+  std::atomic<bool> cancelled{false};
+
+  static void run(void* self, int64_t task) {
+    auto& s = *static_cast<Interruptible*>(self);
+    if (s.cancelled.load(std::memory_order_relaxed)) return;
+    s.body(s.context, task);
+    if (std::this_thread::get_id() != s.caller || Clock::now() - s.checked < kCheckEvery) return;
+    handling = 1;
+    if (s.check()) s.cancelled = true;
+    handling = 0;
+    s.checked = Clock::now();
+  }
+};
+
+}  // namespace
 
 void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void* context) {
   if (tasks <= 0) return;
-  InterruptCheck check = nullptr;
-  if (cost_ns > 50e6 && !uninterruptible && !handling && !omp_in_parallel())
-    check = interrupt_check.load();
+  const bool nested = Team::inside();
   int threads = 1;
-  if (cost_ns > kSerialNs && tasks > 1 && !omp_in_parallel())
+  if (cost_ns > kSerialNs && tasks > 1 && !nested)
     threads = int(std::min<double>(std::min<double>(num_threads(), double(tasks)),
                                    std::ceil(cost_ns / kNsPerThread)));
-  if (threads <= 1 && !check) {
-    for (int64_t i = 0; i < tasks; ++i) body(context, i);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> cancelled{false};
-  auto work = [&](bool caller) {
-    auto checked = Clock::now();
-    for (int64_t i; !cancelled.load(std::memory_order_relaxed) &&
-                    (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
-      body(context, i);
-      if (caller && check && Clock::now() - checked > kCheckEvery) {
-        handling = 1;
-        if (check()) cancelled = true;
-        handling = 0;
-        checked = Clock::now();
-      }
-    }
+  auto run = [&](Team::Body b, void* c) {
+    if (threads > 1 && the_team().run(threads, tasks, b, c)) return;
+    for (int64_t i = 0; i < tasks; ++i) b(c, i);
   };
-  if (threads <= 1) {
-    work(true);
-  } else {
-#pragma omp parallel num_threads(threads)
-    work(omp_get_thread_num() == 0);
-  }
-  if (cancelled) throw Error(ErrorKind::interrupted, "interrupted");
+  const InterruptCheck check =
+      cost_ns > 50e6 && !uninterruptible && !handling && !nested ? interrupt_check.load() : nullptr;
+  if (!check) return run(body, context);
+  Interruptible job{body, context, check};
+  run(Interruptible::run, &job);
+  if (job.cancelled) throw Error(ErrorKind::interrupted, "interrupted");
 }
 
 }  // namespace detail

@@ -1,5 +1,5 @@
-// Threads: the only OpenMP of the project. Work is cut into tasks by its shape, never by the number
-// of threads, so that results cannot depend on it.
+// Threads: the only OpenMP of the project is here and in team.cpp. Work is cut into tasks by its
+// shape, never by the number of threads, so that results cannot depend on it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +8,7 @@
 namespace backtrail {
 
 // Threads that large work may use: OMP_NUM_THREADS, CPU affinity and the cgroup's CPU quota are
-// respected. One in a forked child, whose parent's pool did not survive the fork.
+// respected.
 int num_threads();
 void set_num_threads(int n);
 

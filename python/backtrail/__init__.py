@@ -14,7 +14,6 @@ from importlib import import_module
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
-from . import _openmp  # noqa: F401  isort: skip  (before anything loads the core)
 from . import _core
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_mode
 from .creation import *  # noqa: F403

@@ -403,6 +403,23 @@ SAMPLES: dict[str, list[Sample]] = {
         for how in (0, 1, 2)
     ],
     "cross_entropy_backward": [],
+    "linear_cross_entropy": [
+        Sample(
+            (x(5, 3), x(7, 3), np.array([0, 3, -100, 6, 2]), b, w),
+            (-100, smooth, how, made),
+            lambda a, v, t, b, w, smooth=smooth, how=how: cross_entropy(
+                a @ v.T + (0 if b is None else b), t, w, -100, smooth, how
+            ),
+        )
+        for b, w, smooth, how, made in (
+            (None, None, 0.0, 1, 7),
+            (x(7), None, 0.0, 1, 7),
+            (x(7), positive(7), 0.2, 1, 7),
+            (x(7), positive(7), 0.2, 2, 3),  # made by the backward pass
+            (x(7), None, 0.2, 0, 7),
+        )
+    ],
+    "linear_cross_entropy_backward": [],
 }
 # Derivatives whose inputs only the forward pass can make: tested through it, by name.
 THROUGH_FORWARD = [name for name, samples in SAMPLES.items() if not samples]

@@ -163,6 +163,12 @@ CALLS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
         ),
         [A],
     ),
+    "linear_cross_entropy": (
+        lambda L, F, x, w: F.linear_cross_entropy(
+            x, w, L.tensor([0, 3, -100]), linear_bias=w[:, 0] * 2, label_smoothing=0.1
+        ),
+        [A, (5, 4)],
+    ),
     "cross_entropy soft": (lambda L, F, x, y: F.cross_entropy(x, y.softmax(1)), [A, A]),
     "cross_entropy 3d": (
         lambda L, F, x: F.cross_entropy(x, L.tensor([[0, 1, 2, 0], [2, 2, 1, 1]])),

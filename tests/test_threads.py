@@ -57,6 +57,10 @@ def everything() -> dict[str, str]:
         "cross_entropy": with_gradients(
             lambda a: F.cross_entropy(a, bt.arange(300), label_smoothing=0.1), x
         ),
+        "linear_cross_entropy": with_gradients(
+            lambda a, w, b: F.linear_cross_entropy(a, w, bt.arange(300), linear_bias=b),
+            *(x, bt.randn(701, 401), bt.randn(701)),
+        ),
         "attention": with_gradients(
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
             *(bt.randn(4, 6, 70, 16) for _ in range(3)),

@@ -58,7 +58,7 @@ struct OpTable {
 };
 extern const OpTable kReduceOps, kViewOps, kCopyOps, kMatmulOps;  // reduce, view, copy, matmul .cpp
 extern const OpTable kRowwiseOps, kAttentionOps;                  // rowwise, attention .cpp
-extern const OpTable kIndexOps, kSortOps, kRandomOps;
+extern const OpTable kIndexOps, kSortOps, kRandomOps, kLinearCrossEntropyOps;
 
 // Helpers shared by the `prepare` functions; each message names the op.
 void require_floating(const Call& c, int input, const char* what);

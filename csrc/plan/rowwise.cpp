@@ -5,15 +5,13 @@
 #include "kernels/table.h"
 #include "plan/check.h"
 #include "plan/op.h"
+#include "plan/rows.h"
 
 namespace backtrail {
 namespace {
 
-constexpr int64_t kTaskElements = 4096;              // of a task with several rows
 constexpr int64_t kStreamBytes = int64_t(16) << 20;  // outputs this large would not stay in cache
 constexpr int64_t kMostPartials = 32;                // of a sum over rows
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Calls f with an element of the type of input 0 and the kernels for that type.
 template <class F>
@@ -27,19 +25,6 @@ void by_type(const Call& c, F f) {
 template <class T>
 T* optional(const Call& c, int i) {
   return given(c, i) ? c.in[i].data<T>() : nullptr;
-}
-
-// f(begin, end) for tasks of whole rows.
-template <class F>
-void each_rows(int64_t rows, int64_t n, double ns_per_element, F f) {
-  const int64_t size = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, n));
-  const double cost = double(rows) * (double(n) * ns_per_element + 10);
-  if (rows <= size) {
-    if (rows > 0) f(int64_t(0), rows);
-    return;
-  }
-  parallel_for(ceil_div(rows, size), cost,
-               [&](int64_t task) { f(task * size, std::min(rows, (task + 1) * size)); });
 }
 
 struct Rows {
@@ -211,8 +196,6 @@ void layer_norm_backward(const Call& c) {
   });
 }
 
-enum Reduction : int64_t { kNone, kMean, kSum };
-
 // `at`: the index of logits among the inputs; targets and weight follow.
 void check_cross_entropy(const Call& c, int at) {
   const Array &logits = c.in[at], &targets = c.in[at + 1];
@@ -259,27 +242,8 @@ CrossEntropyRows<T> cross_entropy_rows(const Call& c, int at) {
   r.logits = c.in[at].data<T>();
   r.targets = c.in[at + 1].data<int64_t>();
   r.weight = optional<T>(c, at + 2);
-  for (int64_t i = 0; i < c.in[at].shape[0]; ++i)
-    if (uint64_t(r.targets[i]) >= uint64_t(r.classes) && r.targets[i] != r.ignore_index)
-      fail(ErrorKind::index,
-           "%s: target[%lld] is %lld, but there are %lld classes: a label must be in [0, %lld) or "
-           "equal ignore_index (%lld)",
-           c.name, (long long)i, (long long)r.targets[i], (long long)r.classes,
-           (long long)r.classes, (long long)r.ignore_index);
+  check_labels(c, r, c.in[at].shape[0]);
   return r;
-}
-
-// The sum of the labels' weights, or the number of labels, but for those ignored.
-template <class T>
-T total_weight(const CrossEntropyRows<T>& r, int64_t rows) {
-  double sum = 0;
-  int64_t count = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    if (r.targets[i] == r.ignore_index) continue;
-    ++count;
-    if (r.weight) sum += double(r.weight[r.targets[i]]);
-  }
-  return T(r.weight ? sum : double(count));
 }
 
 void cross_entropy(const Call& c) {

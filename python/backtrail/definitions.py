@@ -75,6 +75,23 @@ def cross_entropy(
     return loss.sum() / share.sum() if reduction == 1 else loss.sum()
 
 
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    linear_bias: Tensor | None,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: int,
+    wanted: int,
+) -> Tensor:
+    """cross_entropy of input @ linear_weight.T + linear_bias."""
+    logits = input @ linear_weight.mT
+    logits = logits if linear_bias is None else logits + linear_bias
+    return cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
+
+
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, causal: bool
 ) -> Tensor:
@@ -185,6 +202,39 @@ def _cross_entropy_fused(node: Node, grad: Tensor) -> Any:
 @rule("cross_entropy", fused=_cross_entropy_fused)
 def _cross_entropy(node: Node, grad: Tensor) -> Any:
     return differentiate(cross_entropy, node, node.saved[:3], grad)
+
+
+def _linear_cross_entropy_fused(node: Node, grad: Tensor) -> Any:
+    for_x, for_weight, _, for_bias, for_class_weight = node.edges
+    if for_class_weight is not None:  # learnt class weights: rare, so by definition
+        return _once(_linear_cross_entropy, node, grad)
+    ignore_index, smoothing, reduction, made = node.attrs
+    wanted = (for_x is not None) | (for_weight is not None) << 1 | (for_bias is not None) << 2
+    input, linear_weight, target, linear_bias, weight, dx, dweight, dbias = node.saved
+    if reduction == 0 or wanted & ~made:  # the forward pass made no gradients, or not these
+        dx, dweight, dbias = apply(
+            ops["linear_cross_entropy_backward"],
+            (grad, input, linear_weight, target, linear_bias, weight),
+            (ignore_index, smoothing, reduction, wanted),
+        )
+    else:
+        scale = grad.item()
+        if scale != 1.0:
+            dx, dweight, dbias = dx * scale, dweight * scale, dbias * scale
+        if input.dtype is not dx.dtype:
+            dx, dweight, dbias = (g.to(input.dtype) for g in (dx, dweight, dbias))
+    return (
+        dx if wanted & 1 else None,
+        dweight if wanted & 2 else None,
+        None,
+        dbias if wanted & 4 else None,
+        None,
+    )
+
+
+@rule("linear_cross_entropy", fused=_linear_cross_entropy_fused)
+def _linear_cross_entropy(node: Node, grad: Tensor) -> Any:
+    return differentiate(linear_cross_entropy, node, node.saved[:5], grad)
 
 
 def _attention_fused(node: Node, grad: Tensor) -> Any:

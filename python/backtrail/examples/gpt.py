@@ -106,6 +106,13 @@ class GPT(nn.Module):
         self, tokens: Tensor, past: list[KeysValues] | None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Return the logits of `tokens`, which follow those `past` came from, and the new past."""
+        x, new = self.features(tokens, past)
+        return self.lm_head(x), new
+
+    def features(
+        self, tokens: Tensor, past: list[KeysValues] | None = None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Return what the output head reads, (B, T, C), and the new past."""
         seen = past[0][0].shape[2] if past else 0
         if seen + tokens.shape[1] > self.block_size:
             raise ValueError(
@@ -116,7 +123,7 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x, keys_values = block(x, past[i] if past else None)
             new.append(keys_values)
-        return self.lm_head(x), new
+        return x, new
 
     def generate(self, prompt: Sequence[int], stop: int, temperature: float = 1.0) -> list[int]:
         """Draw tokens after `prompt` until `stop` comes up or the block is full; return them.
@@ -146,7 +153,12 @@ class GPT(nn.Module):
 def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Return the mean cross entropy, in nats, of the next tokens."""
     tokens, targets = batch
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+    assert isinstance(model, GPT)
+    x, _ = model.features(tokens)
+    # The same as F.cross_entropy(model(tokens).flatten(0, 1), ...), without holding the logits.
+    return F.linear_cross_entropy(
+        x.flatten(0, 1), model.lm_head.weight, targets.flatten(), ignore_index=IGNORE
+    )
 
 
 class Tokenizer:

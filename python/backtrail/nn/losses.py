@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
+from .._core import is_grad_enabled
 from ..reductions import log_softmax, mean as _mean
 from ..tensor import Tensor, apply, ops
-from .functional import logsigmoid
+from .functional import linear, logsigmoid
 
 _CROSS_ENTROPY = ops["cross_entropy"]
+_LINEAR_CROSS_ENTROPY = ops["linear_cross_entropy"]
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 
@@ -81,6 +83,67 @@ def _soft_cross_entropy(
     if reduction == "mean":
         return loss.sum() / max(loss._numel, 1)
     return _reduce("cross_entropy", loss, reduction)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """Return cross_entropy(linear(input, linear_weight, linear_bias), target) in little memory.
+
+    input (N, in) or (in), linear_weight (C, in), labels (N) or (). The logits (N, C) are made by
+    chunks of rows and never held together; gradients are made along with the loss, from which a
+    backward pass takes them. Probabilities as target and a linear_weight (C, ..., in) are
+    computed by the two functions instead. `options` is there for PyTorch's programs: the chunks
+    follow from the shapes.
+    """
+    kind = _reduction("linear_cross_entropy", reduction)
+    dims = linear_weight.ndim
+    if input.ndim not in (1, 2) or dims < 2:
+        raise RuntimeError(
+            f"linear_cross_entropy: input {tuple(input.shape)}, linear_weight "
+            f"{tuple(linear_weight.shape)}: expected (rows, in) or (in), and (classes, in)"
+        )
+    soft = target.dtype.is_floating_point
+    if soft and ignore_index is not None:
+        raise RuntimeError(
+            "linear_cross_entropy: ignore_index is for labels; the target holds probabilities"
+        )
+    ignore_index = -100 if ignore_index is None else ignore_index
+    if soft or dims > 2:
+        logits_shape = (*input.shape[:-1], *linear_weight.shape[:-1])
+        flat_bias = None if linear_bias is None else linear_bias.reshape(-1)
+        flat_weight = linear_weight.reshape(-1, linear_weight.shape[-1])
+        return cross_entropy(
+            linear(input, flat_weight, flat_bias).reshape(logits_shape),
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+    rows, labels = (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.reshape(1))
+    if labels.dtype is not dtypes.int64:
+        labels = labels.to(dtypes.int64)
+    wanted = 0  # the gradients to make: of input 1, linear_weight 2, linear_bias 4
+    if is_grad_enabled():
+        wanted = input.requires_grad | linear_weight.requires_grad << 1
+        if linear_bias is not None:
+            wanted |= linear_bias.requires_grad << 2
+    loss = apply(
+        _LINEAR_CROSS_ENTROPY,
+        (rows, linear_weight, labels, linear_bias, weight),
+        (ignore_index, float(label_smoothing), kind, wanted),
+    )
+    return loss.reshape(target.shape) if kind == 0 else loss
 
 
 def nll_loss(

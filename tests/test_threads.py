@@ -38,6 +38,31 @@ def with_gradients(function: Any, *leaves: bt.Tensor) -> str:
     return digest(y, *[x.grad for x in xs])
 
 
+# (m, n, k): ordinary, thin, a dot product, deep with a small result, wide, of odd lengths.
+PRODUCTS = [
+    (8, 9, 10),
+    (65, 65, 65),
+    (31, 33, 1),
+    (1, 300, 700),
+    (3, 70, 129),
+    (700, 2, 600),
+    (500, 4, 130),
+    (1, 1, 5000),
+    (2, 5, 3001),
+    (10, 130, 20_011),
+    (40, 40, 40_000),
+    (5, 1, 100_000),
+    (300, 1030, 521),
+]
+
+
+def layouts(x: bt.Tensor) -> list[bt.Tensor]:
+    """The same matrix with contiguous rows, with contiguous columns, and with neither."""
+    spread = bt.zeros(x.shape[0] * 2, x.shape[1] * 3, dtype=x.dtype)
+    spread[::2, ::3] = x
+    return [x, x.T.contiguous().T, spread[::2, ::3]]
+
+
 def everything() -> dict[str, str]:
     """Digests of results large enough to be cut into tasks, and of their gradients."""
     bt.manual_seed(11)
@@ -74,6 +99,10 @@ def everything() -> dict[str, str]:
         "clip": digest(bt._core.clip_grad_norm([x.clone(), y.clone()], 1.0, 2.0)),
         "random": digest(bt.randn(70_001), bt.rand(70_001), bt.randperm(9999)),
     }
+    for dtype in (bt.float32, bt.float64):
+        for m, n, k in PRODUCTS:
+            a, b = bt.randn(m, k, dtype=dtype), bt.randn(k, n, dtype=dtype)
+            found[f"product {m} {n} {k} {dtype}"] = digest(a @ b)
     for name in ("sum", "mean", "prod", "amax", "argmax"):
         for dim in (0, 1):
             found[f"{name}{dim}"] = digest(getattr(x, name)(dim=dim))
@@ -174,6 +203,21 @@ def test_number_of_threads_is_checked() -> None:
         check=True,
     )
     assert done.stdout.strip() == "3"
+
+
+@pytest.mark.parametrize("m, n, k", PRODUCTS)
+def test_products_do_not_depend_on_strides(m: int, n: int, k: int) -> None:
+    for dtype in (bt.float32, bt.float64):
+        a, b = bt.randn(m, k, dtype=dtype), bt.randn(k, n, dtype=dtype)
+        want, twice = a @ b, bt.stack([a, a]) @ b
+        exact = a.double().numpy() @ b.double().numpy()
+        scale = 1e-5 if dtype == bt.float32 else 1e-12
+        assert abs(want.double().numpy() - exact).max() < scale * k**0.5 * 10
+        for x in layouts(a):
+            for y in layouts(b):
+                assert digest(x @ y) == digest(want)
+                assert digest(bt.stack([x.T, x.T]).mT @ y) == digest(twice)
+                assert digest((y.T @ x.T).T.contiguous()) == digest(want)
 
 
 # ---- forks

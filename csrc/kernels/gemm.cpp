@@ -1,6 +1,7 @@
-// Matrix-product kernels of one instruction set: rows of tiles, a row times
-// contiguous columns, and the dot product.
+// Matrix-product kernels of one instruction set: rows of tiles, products with
+// few rows, and the dot product.
 #include "kernels/gemm_pack.h"
+#include "kernels/gemm_thin.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -66,63 +67,7 @@ void block(const GemmBlock<T>& g) {
                           g.bias ? g.bias + j : nullptr, partial ? left - (width - lanes) : lanes);
       j += width;
     }
-  }
-}
-
-// S strips of columns, the s-th from first[s] on, each for the columns from keep[s] on.
-template <class T, int S>
-void row_strips(int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y, bool accumulate,
-                const int64_t* first, const int64_t* keep) {
-  using N = Native<T>;
-  constexpr int quarter = N::quarter, line = 64 / sizeof(T);
-  typename N::Reg sum[S];
-#pragma GCC unroll 4
-  for (int s = 0; s < S; ++s) sum[s] = accumulate ? N::load(y + first[s]) : typename N::Reg{};
-  const int64_t whole = k / quarter * quarter;
-  for (int64_t from = 0; from < whole; from += line) {  // a line of each column at a time
-    const int64_t to = from + line < whole ? from + line : whole;
-#pragma GCC unroll 4
-    for (int s = 0; s < S; ++s)
-      for (int64_t p = from; p < to; p += quarter) {
-        typename N::Reg rows[quarter];
-        transpose(b + first[s] * cs + p, cs, rows);
-#pragma GCC unroll 4
-        for (int r = 0; r < quarter; ++r)
-          sum[s] = N::fma(N::splat(x[(p + r) * xs]), rows[r], sum[s]);
-      }
-  }
-  T row[N::lanes];
-  for (int s = 0; s < S; ++s) {
-    for (int64_t p = whole; p < k; ++p) {
-      for (int j = 0; j < N::lanes; ++j) row[j] = b[(first[s] + j) * cs + p];
-      sum[s] = N::fma(N::splat(x[p * xs]), N::load(row), sum[s]);
-    }
-    if (keep[s] == first[s]) {
-      N::store(y + first[s], sum[s]);
-      continue;
-    }
-    N::store(row, sum[s]);
-    for (int64_t j = keep[s]; j < first[s] + N::lanes; ++j) y[j] = row[j - first[s]];
-  }
-}
-
-template <class T>
-void row(int64_t n, int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y,
-         bool accumulate) {
-  constexpr int64_t strip = Native<T>::lanes;
-  constexpr int kStrips = 2;  // in flight: a chain waits for each of its multiply-adds
-  for (int64_t j = 0; j < n;) {
-    int64_t first[kStrips], keep[kStrips];
-    int strips = 0;
-    for (; strips < kStrips && j < n; ++strips, j += strip) {
-      keep[strips] = j;
-      first[strips] = j + strip <= n ? j : n - strip;  // the last reaches back into its neighbour
-    }
-    if (strips == kStrips)
-      row_strips<T, kStrips>(k, x, xs, b, cs, y, accumulate, first, keep);
-    else
-      for (int s = 0; s < strips; ++s)
-        row_strips<T, 1>(k, x, xs, b, cs, y, accumulate, first + s, keep + s);
+    if (g.after) g.after(g.context, c, g.c_rs, rows, g.n);
   }
 }
 
@@ -162,7 +107,6 @@ constexpr GemmTable<T> make_table() {
   t.mr = kTileRows;
   t.nr = tile_vectors(kTileRows) * t.lanes;
   t.nc = 48 * t.lanes;
-  t.kc = 512;
 #if defined(__AVX__)
   t.flops_per_ns = 400.0 / sizeof(T);
 #else
@@ -170,8 +114,9 @@ constexpr GemmTable<T> make_table() {
 #endif
   t.block = block<T>;
   t.pack_b = pack_b<T>;
-  t.row = row<T>;
-  t.row_min = Native<T>::lanes;
+  t.thin_rows = kThinRows;
+  t.dots = dots<T>;
+  t.row_sums = row_sums<T>;
   t.dot = dot<T>;
   return t;
 }

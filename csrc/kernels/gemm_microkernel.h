@@ -49,7 +49,7 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
   };
 
   V acc[R][N];
-  if (g.accumulate) {
+  if (g.start == Start::chain) {
     const T* row = c;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r, row = advance(row, c_rs))
@@ -81,6 +81,13 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
     for (int i = 0; i < kGroups; ++i) rows[i] += a_cs;
   }
 
+  if (g.start == Start::sum) {
+    const T* row = c;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r, row = advance(row, c_rs))
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) acc[r][v] = load(row + v * V::lanes, v) + acc[r][v];
+  }
   if (bias) {
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
@@ -88,13 +95,6 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) acc[r][v] = acc[r][v] + x;
     }
-  }
-  if (g.act == Activation::relu) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < N; ++v)  // keeps NaN
-        acc[r][v] = select(acc[r][v] < V(T(0)), V(T(0)), acc[r][v]);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, c = advance(c, c_rs))

@@ -5,12 +5,17 @@
 
 namespace backtrail {
 
-enum class Activation : uint8_t { none, relu };
+// What the products are added to: nothing; c, which the chain of each element begins with; c, to
+// which the chain is added when it is complete.
+enum class Start : uint8_t { zero, chain, sum };
 
-// One block of a product: c[m, n] = act(start + a[m, k] @ b[k, n] + bias[n]), with start = c when
-// accumulating and 0 otherwise. Strides count elements; a row of c is contiguous. Every element is
-// one chain of fused multiply-adds in ascending k that begins at `start`, so that cutting m, n or k
-// into blocks cannot change a bit.
+// Called with a finished rectangle of c while it is in the cache, by the thread that finished it.
+template <class T>
+using After = void (*)(const void* context, T* c, int64_t c_rs, int64_t rows, int64_t cols);
+
+// One block of a product: c[m, n] = start + a[m, k] @ b[k, n] + bias[n]. Strides count elements; a
+// row of c is contiguous. Every element is one chain of fused multiply-adds in ascending k, so that
+// cutting m or n (or k, with Start::chain) into blocks cannot change a bit.
 template <class T>
 struct GemmBlock {
   int64_t m, n, k;
@@ -21,16 +26,17 @@ struct GemmBlock {
   int64_t b_rs, b_vs;
   T* c;
   int64_t c_rs;
-  const T* bias;  // [n] or null
-  bool accumulate;
-  Activation act;
+  const T* bias;   // [n] or null
+  After<T> after;  // or null
+  const void* context;
+  Start start;
 };
 
 template <class T>
 struct GemmTable {
   int64_t lanes;        // elements of a vector
   int64_t mr, nr;       // largest tile
-  int64_t nc, kc;       // most columns and depth of b packed at a time, to fit the L2 cache
+  int64_t nc;           // most columns of b packed at a time, to fit the L2 cache
   double flops_per_ns;  // of one thread, roughly
 
   void (*block)(const GemmBlock<T>& g);
@@ -39,11 +45,14 @@ struct GemmTable {
   // the last panel padded with zeros.
   void (*pack_b)(int64_t k, int64_t n, const T* b, int64_t rs, int64_t cs, T* out, int64_t panel);
 
-  // y[n] = start + x[k] @ b[k, n], the columns of b contiguous and n >= row_min: element (p, j) at
-  // b[p + j * cs]. In the order of block().
-  void (*row)(int64_t n, int64_t k, const T* x, int64_t xs, const T* b, int64_t cs, T* y,
-              bool accumulate);
-  int64_t row_min;
+  // out[m, n] = a[m, k] @ b[k, n] for m <= thin_rows; rows of a are contiguous, and for dots() the
+  // columns of b, for row_sums() its rows. Every element is `lanes` interleaved chains joined by a
+  // fixed tree, and not -0.
+  int64_t thin_rows;
+  void (*dots)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_cs,
+               T* out, int64_t out_rs);
+  void (*row_sums)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b,
+                   int64_t b_rs, T* out, int64_t out_rs);
 
   // sum of a[i * as] * b[i * bs] over i < k: 4 * lanes chains, joined by a fixed tree.
   T (*dot)(int64_t k, const T* a, int64_t as, const T* b, int64_t bs);

@@ -12,6 +12,7 @@ namespace backtrail {
 namespace {
 
 constexpr int kSlot = 3;                        // of scratch()
+constexpr int64_t kDepth = 512;                 // most of k in one chain: part of what results are
 constexpr double kSerialNs = 10e3;              // below this one thread does it all
 constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
 constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
@@ -22,10 +23,20 @@ constexpr double kBytesPerNs = 30;  // of one thread, from cache
 // Up to so many rows of C, a row-contiguous B is read where it lies; to the fewer when its rows
 // fall into the same cache sets.
 constexpr int64_t kDirectRows = 320, kDirectRowsAliased = 128;
-constexpr double kFarBytes = 4 << 20;  // a B of this size is not in the L2 cache
+constexpr double kJoinTime = 12;              // of an element of a piece of k, as above
+constexpr int64_t kPieceBytes = 16 << 20;     // most that pieces may take before they are joined
+constexpr double kJoinNs = 0.2;               // of an element
+constexpr int64_t kJoinedElements = 1 << 15;  // of a task
+constexpr int64_t kThinDepth = 128;           // least k of a thin product: part of what results are
+constexpr int64_t kThinWidth = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// Length of the pieces, multiples of `unit` of at most about `most`, that n is evenly cut into.
+int64_t piece(int64_t n, int64_t most, int64_t unit) {
+  return n <= most ? n : round_up(ceil_div(n, ceil_div(n, most)), unit);
+}
 
 template <class T>
 struct Problem {
@@ -33,17 +44,20 @@ struct Problem {
   MatView<const T> a, b;
   MatView<T> c;
   Epilogue<T> epilogue;
-  bool is_dot;
+  int64_t depth;  // of the pieces k is cut into
+  bool is_dot, is_thin;
   bool transposed;  // C.T = B.T @ A.T of what was asked: c.rs is 1, the bias runs down
 
   Problem(const GemmTable<T>& kernels, int64_t m_, int64_t n_, int64_t k_, MatView<const T> a_,
-          MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e)
-      : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), is_dot(m_ == 1 && n_ == 1) {
+          MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e, int64_t rows)
+      : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), depth(piece(k_, kDepth, 8)) {
     // The stride along a dimension of one means nothing; set to what needs no packing.
     if (m == 1) a.rs = 1;
     if (n == 1) b.cs = 1;
-    // Few columns and many rows: vectors run along the rows instead.
-    transposed = n <= kernels.lanes / 2 && m >= 2 * kernels.lanes;
+    is_dot = rows == 1 && n == 1;
+    is_thin = std::min(rows, n) <= kernels.thin_rows && k >= kThinDepth;
+    // Few columns: seen as few rows, so that vectors run along the many.
+    transposed = is_thin ? n < m : n <= kernels.lanes / 2 && m >= 2 * kernels.lanes;
     if (transposed) {
       m = n_;
       n = m_;
@@ -63,31 +77,84 @@ struct Problem {
     if (epilogue.bias) p.epilogue.bias += transposed ? i : j;
     return p;
   }
+
+  // One piece of k, its products alone, into a dense matrix that lies as was asked.
+  Problem deep(int64_t index, T* out) const {
+    Problem p = *this;
+    p.k = std::min(depth, k - index * depth);
+    p.a.data += index * depth * a.cs;
+    p.b.data += index * depth * b.rs;
+    p.c = transposed ? MatView<T>{out, 1, m} : MatView<T>{out, n, 1};
+    p.epilogue = {};
+    return p;
+  }
 };
 
-// Length of the pieces, multiples of `unit` of at most about `most`, that n is evenly cut into.
-int64_t piece(int64_t n, int64_t most, int64_t unit) {
-  return n <= most ? n : round_up(ceil_div(n, ceil_div(n, most)), unit);
+// Products that lie dense in `rows`, with the epilogue, into C.
+template <class T>
+void finish(const Problem<T>& p, const T* rows) {
+  const Epilogue<T>& e = p.epilogue;
+  for (int64_t i = 0; i < p.m; ++i) {
+    T* c = p.c.data + i * p.c.rs;
+    const int64_t step = p.c.cs;
+    for (int64_t j = 0; j < p.n; ++j) {
+      T x = rows[i * p.n + j];
+      if (e.accumulate) x = c[j * step] + x;
+      if (e.bias) x += e.bias[p.transposed ? i : j];
+      c[j * step] = x;
+    }
+  }
+  if (!e.after) return;
+  if (p.transposed)
+    e.after(e.context, p.c.data, p.c.cs, p.n, p.m);
+  else
+    e.after(e.context, p.c.data, p.c.rs, p.m, p.n);
 }
 
-// One block of C, on this thread: B is packed kc x nc at a time, unless it can be read in place.
+// A thin product on this thread.
+template <class T>
+void run_thin(const GemmTable<T>& kernels, const Problem<T>& p) {
+  const bool by_rows = p.b.cs == 1 && p.b.rs != 1, by_columns = !by_rows && p.b.rs == 1;
+  const bool copy_a = p.a.cs != 1;
+  const int64_t width = std::min(p.n, kThinWidth);
+  const int64_t a_size = copy_a ? p.m * p.k : 0, column = by_rows || by_columns ? 0 : p.k;
+  T* out = static_cast<T*>(scratch(size_t(p.m * width + a_size + column) * sizeof(T), kSlot));
+  T *a = out + p.m * width, *b = a + a_size;
+  for (int64_t i = 0; copy_a && i < p.m; ++i)
+    for (int64_t l = 0; l < p.k; ++l) a[i * p.k + l] = p.a.data[i * p.a.rs + l * p.a.cs];
+  const T* rows = copy_a ? a : p.a.data;
+  const int64_t a_rs = copy_a ? p.k : p.a.rs;
+  for (int64_t j = 0; j < p.n; j += width) {
+    const Problem<T> q = p.part(0, p.m, j, std::min(width, p.n - j));
+    if (by_rows)
+      kernels.row_sums(q.m, q.n, q.k, rows, a_rs, q.b.data, q.b.rs, out, q.n);
+    else if (by_columns)
+      kernels.dots(q.m, q.n, q.k, rows, a_rs, q.b.data, q.b.cs, out, q.n);
+    else
+      for (int64_t c = 0; c < q.n; ++c) {
+        for (int64_t l = 0; l < q.k; ++l) b[l] = q.b.data[l * q.b.rs + c * q.b.cs];
+        kernels.dots(q.m, 1, q.k, rows, a_rs, b, 0, out + c, q.n);
+      }
+    finish(q, out);
+  }
+}
+
+// One block of C, on this thread: B is packed a piece of k by nc at a time, unless it can be read
+// in place.
 template <class T>
 void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool aliased = p.b.rs * int64_t(sizeof(T)) % 4096 == 0;
   const bool pack_b = p.b.cs != 1 || p.m > (aliased ? kDirectRowsAliased : kDirectRows);
-  // Few rows and a B from afar: a few of its rows at a time, all along, as memory is read best.
-  const bool streamed = !pack_b && p.m <= 8 && double(p.k) * double(p.n) * sizeof(T) > kFarBytes;
-  const int64_t depth = piece(p.k, streamed ? 16 : kernels.kc, 8);
-  const int64_t width = streamed ? p.n : piece(p.n, kernels.nc, kernels.nr);
+  const int64_t width = piece(p.n, kernels.nc, kernels.nr);
   const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
-  const int64_t panel = (depth + 1) * kernels.lanes;  // odd: panels in different cache sets
+  const int64_t panel = (p.depth + 1) * kernels.lanes;  // odd: panels in different cache sets
   const int64_t b_size = pack_b ? ceil_div(width, kernels.lanes) * panel : 0;
-  const int64_t a_size = pack_a ? a_panel_size(kernels.mr, depth) : 0;
+  const int64_t a_size = pack_a ? a_panel_size(kernels.mr, p.depth) : 0;
   T* packed = nullptr;
   if (pack_a || pack_b)
     packed = static_cast<T*>(scratch(size_t(b_size + a_size) * sizeof(T), kSlot));
 
-  GemmBlock<T> g;
+  GemmBlock<T> g{};
   g.m = p.m;
   g.a_rs = p.a.rs;
   g.a_cs = p.a.cs;
@@ -98,12 +165,12 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   for (int64_t j = 0; j < p.n; j += width) {
     g.n = std::min(width, p.n - j);
     g.c = p.c.data + j;
-    g.accumulate = p.epilogue.accumulate;
+    g.start = p.epilogue.accumulate ? Start::sum : Start::zero;
     g.bias = nullptr;
-    g.act = Activation::none;
+    g.after = nullptr;
     int64_t done = 0;
     do {  // once even when k is 0
-      g.k = std::min(depth, p.k - done);
+      g.k = std::min(p.depth, p.k - done);
       g.a = p.a.data + done * p.a.cs;
       g.b = p.b.data + j * p.b.cs + done * p.b.rs;
       done += g.k;
@@ -113,10 +180,11 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
       }
       if (done == p.k) {
         g.bias = p.epilogue.bias ? p.epilogue.bias + j : nullptr;
-        g.act = p.epilogue.act;
+        g.after = p.epilogue.after;
+        g.context = p.epilogue.context;
       }
       kernels.block(g);
-      g.accumulate = true;
+      g.start = Start::sum;
     } while (done < p.k);
   }
 }
@@ -125,32 +193,17 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
 template <class T>
 void run_transposed_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   T* rows = static_cast<T*>(scratch(size_t(p.m * p.n) * sizeof(T), kSlot - 1));
-  if (p.epilogue.accumulate)
-    for (int64_t i = 0; i < p.m; ++i)
-      for (int64_t j = 0; j < p.n; ++j) rows[i * p.n + j] = p.c.data[i + j * p.c.cs];
   Problem<T> q = p;
   q.c = {rows, p.n, 1};
-  q.epilogue.bias = nullptr;
-  q.epilogue.act = Activation::none;
+  q.epilogue = {};
   run_block(kernels, q);
-  for (int64_t i = 0; i < p.m; ++i) {
-    const T bias = p.epilogue.bias ? p.epilogue.bias[i] : T(0);
-    for (int64_t j = 0; j < p.n; ++j) {
-      T x = rows[i * p.n + j];
-      if (p.epilogue.bias) x += bias;
-      if (p.epilogue.act == Activation::relu && x < T(0)) x = T(0);
-      p.c.data[i + j * p.c.cs] = x;
-    }
-  }
+  finish(p, rows);
 }
 
 template <class T>
 void run_dot(const GemmTable<T>& kernels, const Problem<T>& p) {
-  T x = kernels.dot(p.k, p.a.data, p.a.cs, p.b.data, p.b.rs);
-  if (p.epilogue.accumulate) x = *p.c.data + x;
-  if (p.epilogue.bias) x += *p.epilogue.bias;
-  if (p.epilogue.act == Activation::relu && x < T(0)) x = T(0);
-  *p.c.data = x;
+  const T x = kernels.dot(p.k, p.a.data, p.a.cs, p.b.data, p.b.rs);
+  finish(p, &x);
 }
 
 // Estimated time on one thread: arithmetic, or the memory it touches if that takes longer.
@@ -166,6 +219,7 @@ double cost(const GemmTable<T>& kernels, const Problem<T>& p) {
 struct Grid {
   int64_t down = 1, across = 1;  // blocks
   int64_t rows, cols;            // of one block
+  bool deep = false;             // rather one task for each piece of k
 
   template <class T>
   Grid(const GemmTable<T>& kernels, const Problem<T>& p, int64_t batch, double total_ns) {
@@ -174,18 +228,28 @@ struct Grid {
     const int64_t tasks =
         total_ns < kLongNs ? threads : std::max(4 * threads, int64_t(total_ns / kLongestTaskNs));
     const int64_t most_across = ceil_div(p.n, kernels.nr), most_down = ceil_div(p.m, kernels.mr);
+    auto time_of = [&](int64_t block_rows, int64_t block_cols) {
+      const double block_m = double(round_up(block_rows, kernels.mr));
+      const double block_n = double(round_up(block_cols, kernels.nr));
+      const double passes = std::ceil(block_n / double(kernels.nc));
+      return block_m * block_n + kPackTime * (block_m * passes + block_n);
+    };
     double best = 0;
     for (int64_t x = 1; tasks > 1 && x <= std::min(tasks, most_across); ++x) {
       const int64_t y = std::min(ceil_div(tasks, x * batch), most_down);
       const double turns = double(ceil_div(x * y * batch, threads));
-      const double block_m = double(round_up(ceil_div(p.m, y), kernels.mr));
-      const double block_n = double(round_up(ceil_div(p.n, x), kernels.nr));
-      const double passes = std::ceil(block_n / double(kernels.nc));
-      const double time = turns * (block_m * block_n + kPackTime * (block_m * passes + block_n));
+      const double time = turns * time_of(ceil_div(p.m, y), ceil_div(p.n, x));
       if (x > 1 && time >= best) continue;
       best = time;
       across = x;
       down = y;
+    }
+    if (tasks > 1 && batch == 1 && p.k > p.depth && !p.is_thin && !p.is_dot) {
+      const double pieces = double(ceil_div(p.k, p.depth));
+      const double joined = kJoinTime * double(p.m) * double(p.n) * pieces / double(p.k);
+      deep = std::ceil(pieces / double(threads)) / pieces * time_of(p.m, p.n) +
+                 joined / double(threads) <
+             best;
     }
     rows = down == 1 ? p.m : round_up(ceil_div(p.m, down), kernels.mr);
     cols = across == 1 ? p.n : round_up(ceil_div(p.n, across), kernels.lanes);
@@ -194,27 +258,63 @@ struct Grid {
   }
 };
 
-// One row times contiguous columns, as in a layer applied to a single sample.
-template <class T>
-void run_row(const GemmTable<T>& kernels, const Problem<T>& p) {
-  T* y = p.c.data;
-  kernels.row(p.n, p.k, p.a.data, p.a.cs, p.b.data, p.b.cs, y, p.epilogue.accumulate);
-  if (p.epilogue.bias)
-    for (int64_t j = 0; j < p.n; ++j) y[j] += p.epilogue.bias[p.transposed ? 0 : j];
-  if (p.epilogue.act == Activation::relu)
-    for (int64_t j = 0; j < p.n; ++j) y[j] = y[j] < T(0) ? T(0) : y[j];
-}
-
 template <class T>
 void run(const GemmTable<T>& kernels, const Problem<T>& p) {
   if (p.is_dot)
     run_dot(kernels, p);
-  else if (p.m == 1 && p.b.rs == 1 && p.b.cs != 1 && p.c.cs == 1 && p.n >= kernels.row_min)
-    run_row(kernels, p);
-  else if (p.transposed && (p.c.cs != 1 || p.epilogue.bias))
+  else if (p.is_thin)
+    run_thin(kernels, p);
+  else if (p.transposed && (p.c.cs != 1 || p.epilogue.bias || p.epilogue.after))
     run_transposed_block(kernels, p);
   else
     run_block(kernels, p);
+}
+
+// parallel_for whose tasks may run out of memory.
+template <class F>
+void run_tasks(int64_t tasks, double cost_ns, F&& body) {
+  std::atomic<bool> failed{false};  // a task may not throw
+  parallel_for(tasks, cost_ns, [&](int64_t task) {
+    try {
+      body(task);
+    } catch (const Error&) {
+      failed = true;
+    }
+  });
+  if (failed) fail(ErrorKind::memory, "matmul: out of memory for packing its operands");
+}
+
+// A small C and a large k: tasks are pieces of k, joined afterwards.
+template <class T>
+void run_deep(const GemmTable<T>& kernels, const Problem<T>& p, double total_ns) {
+  const int64_t m = p.transposed ? p.n : p.m, n = p.transposed ? p.m : p.n;
+  const int64_t c_rs = p.transposed ? p.c.cs : p.c.rs, pieces = ceil_div(p.k, p.depth);
+  const int64_t at_once = std::min(
+      pieces, std::max<int64_t>(num_threads(), kPieceBytes / (m * n * int64_t(sizeof(T)))));
+  T* parts = static_cast<T*>(scratch(size_t(at_once * m * n) * sizeof(T), kSlot - 2));
+  const Epilogue<T>& e = p.epilogue;
+  for (int64_t first = 0; first < pieces; first += at_once) {
+    const int64_t count = std::min(at_once, pieces - first);
+    run_tasks(count, total_ns * double(count) / double(pieces),
+              [&](int64_t t) { run(kernels, p.deep(first + t, parts + t * m * n)); });
+    const int64_t rows = std::max<int64_t>(1, kJoinedElements / (n * count));
+    run_tasks(ceil_div(m, rows), double(m * n * count) * kJoinNs, [&](int64_t task) {
+      const int64_t begin = task * rows, end = std::min(m, begin + rows);
+      for (int64_t i = begin; i < end; ++i) {
+        T* c = p.c.data + i * c_rs;
+        for (int64_t t = 0; t < count; ++t) {
+          const T* part = parts + (t * m + i) * n;
+          if (t + first == 0 && !e.accumulate)
+            std::copy(part, part + n, c);
+          else
+            for (int64_t j = 0; j < n; ++j) c[j] += part[j];
+        }
+        for (int64_t j = 0; e.bias && first + count == pieces && j < n; ++j) c[j] += e.bias[j];
+      }
+      if (e.after && first + count == pieces)
+        e.after(e.context, p.c.data + begin * c_rs, c_rs, end - begin, n);
+    });
+  }
 }
 
 }  // namespace
@@ -223,9 +323,9 @@ template <class T>
 void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_offsets,
                   const int64_t* b_offsets, const int64_t* c_offsets, int64_t m, int64_t n,
                   int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
-                  Epilogue<T> epilogue) {
+                  Epilogue<T> epilogue, int64_t rows) {
   if (m <= 0 || n <= 0 || batch <= 0) return;
-  const Problem<T> whole(kernels, m, n, k, a, b, c, epilogue);
+  const Problem<T> whole(kernels, m, n, k, a, b, c, epilogue, rows ? rows : m);
   auto at = [&](int64_t i) {
     Problem<T> p = whole;
     p.a.data += (p.transposed ? b_offsets : a_offsets)[i];
@@ -237,24 +337,19 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
   const double cost_ns = cost(kernels, whole);
   const double total_ns = cost_ns * double(batch);
   const Grid grid(kernels, whole, batch, total_ns);
+  if (grid.deep) return run_deep(kernels, at(0), total_ns);
   const int64_t blocks = grid.down * grid.across;
   const int64_t group = std::max<int64_t>(1, int64_t(kTaskNs / (cost_ns / double(blocks) + 10)));
   const int64_t all = batch * blocks;
-  std::atomic<bool> failed{false};  // a task may not throw
-  parallel_for(ceil_div(all, group), total_ns, [&](int64_t task) {
+  run_tasks(ceil_div(all, group), total_ns, [&](int64_t task) {
     for (int64_t t = task * group; t < std::min(all, (task + 1) * group); ++t) {
       const int64_t block = t % blocks;
       const int64_t i = block % grid.down * grid.rows, j = block / grid.down * grid.cols;
-      try {
-        run(kernels,
-            at(t / blocks)
-                .part(i, std::min(grid.rows, whole.m - i), j, std::min(grid.cols, whole.n - j)));
-      } catch (const Error&) {
-        failed = true;
-      }
+      run(kernels,
+          at(t / blocks)
+              .part(i, std::min(grid.rows, whole.m - i), j, std::min(grid.cols, whole.n - j)));
     }
   });
-  if (failed) fail(ErrorKind::memory, "matmul: out of memory for packing its operands");
 }
 
 template <class T>
@@ -262,7 +357,7 @@ void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue) {
   if (m <= 0 || n <= 0) return;
   if (double(m) * double(n) * double(k) < kTinyProducts)
-    return run(kernels, Problem<T>(kernels, m, n, k, a, b, c, epilogue));
+    return run(kernels, Problem<T>(kernels, m, n, k, a, b, c, epilogue, m));
   const int64_t none = 0;
   gemm_batched(kernels, 1, &none, &none, &none, m, n, k, a, b, c, epilogue);
 }
@@ -272,7 +367,7 @@ void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<
                      MatView<const T>, MatView<T>, Epilogue<T>);                           \
   template void gemm_batched(const GemmTable<T>&, int64_t, const int64_t*, const int64_t*, \
                              const int64_t*, int64_t, int64_t, int64_t, MatView<const T>,  \
-                             MatView<const T>, MatView<T>, Epilogue<T>);
+                             MatView<const T>, MatView<T>, Epilogue<T>, int64_t);
 BACKTRAIL_GEMM(float)
 BACKTRAIL_GEMM(double)
 #undef BACKTRAIL_GEMM

@@ -1,4 +1,4 @@
-// Matrix products of any strides: C = act(start + A @ B + bias), one or a batch of them.
+// Matrix products of any strides: C = after(start + A @ B + bias), one or a batch of them.
 #pragma once
 #include <cstdint>
 
@@ -13,27 +13,34 @@ struct MatView {
   int64_t rs, cs;
 };
 
+// What happens to an element, in this order, besides its products.
 template <class T>
 struct Epilogue {
-  bool accumulate = false;            // start from C instead of 0
-  const T* bias = nullptr;            // [n], added to every row after the last product
-  Activation act = Activation::none;  // applied last
+  bool accumulate = false;        // they are added to C instead of replacing it
+  const T* bias = nullptr;        // [n], added to every row
+  After<T> after = nullptr;       // called once for each element, with rectangles of C as tasks
+  const void* context = nullptr;  // finish them; it may change C and read and write elsewhere
 };
 
-// c[m, n] = act(start + a[m, k] @ b[k, n] + bias); c.cs must be 1, and c overlap neither a nor b.
-// Every element is one chain of fused multiply-adds in ascending k, hence the same bits for any
-// strides, blocks, threads, and for a row alone or among others; only a dot product (m = n = 1) is
-// summed by 4 vectors of chains. Uses scratch slots 2 and 3. k = 0 leaves the epilogue of `start`.
+// c[m, n] = after(start + a[m, k] @ b[k, n] + bias); c.cs must be 1, and c overlap neither a nor b.
+//
+// The same bits for any strides, blocks, threads and AVX2 or AVX-512: the order of additions
+// depends on the shape alone. k is cut into even pieces of at most 512; an element is the sum, in
+// ascending order, of `start` and one chain of fused multiply-adds for each piece, whatever m and n
+// are. But thin products (at most 4 rows or columns, k at least 128) are sums of one vector of
+// interleaved chains, and the dot product (m = n = 1) of 4 vectors. Uses scratch slots 1 to 3. k =
+// 0 leaves the epilogue of `start`.
 template <class T>
 void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<const T> a,
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue = {});
 
 // The same for `batch` products whose matrices begin at a.data + a_offsets[i], and so on; the
-// destinations must not overlap.
+// destinations must not overlap. With `rows`, they are parts of a product of so many rows, and have
+// its bits.
 template <class T>
 void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_offsets,
                   const int64_t* b_offsets, const int64_t* c_offsets, int64_t m, int64_t n,
                   int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
-                  Epilogue<T> epilogue = {});
+                  Epilogue<T> epilogue = {}, int64_t rows = 0);
 
 }  // namespace backtrail

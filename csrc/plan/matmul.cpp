@@ -123,7 +123,7 @@ void matmul_typed(const Call& c) {
                       {out.data<T>() + co[i], n, 1});
   } else {
     gemm_batched<T>(table<T>(), int64_t(co.size()), ao.data(), bo.data(), co.data(), m, n, k, va,
-                    vb, {out.data<T>(), n, 1});
+                    vb, {out.data<T>(), n, 1}, {}, b.ndim() <= 2 ? out.numel() / n : m);
   }
 }
 

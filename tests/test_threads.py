@@ -205,7 +205,7 @@ def test_number_of_threads_is_checked() -> None:
     assert done.stdout.strip() == "3"
 
 
-@pytest.mark.parametrize("m, n, k", PRODUCTS)
+@pytest.mark.parametrize(("m", "n", "k"), PRODUCTS)
 def test_products_do_not_depend_on_strides(m: int, n: int, k: int) -> None:
     for dtype in (bt.float32, bt.float64):
         a, b = bt.randn(m, k, dtype=dtype), bt.randn(k, n, dtype=dtype)

@@ -66,7 +66,8 @@ struct Product {
     return *this;
   }
   void into(T* c, int64_t rs, int64_t m, int64_t n, int64_t k, bool accumulate = false) {
-    g.c = c, g.c_rs = rs, g.m = m, g.n = n, g.k = k, g.start = accumulate ? Start::chain : Start::zero;
+    g.c = c, g.c_rs = rs, g.m = m, g.n = n, g.k = k,
+    g.start = accumulate ? Start::chain : Start::zero;
     if (m > 0 && n > 0) gemm<T>().block(g);
   }
 };

@@ -1,16 +1,19 @@
 // The door of every operation: apply(op, inputs, attrs) computes, and records a node when a
 // gradient will be wanted. A plain C function: a call costs tens of nanoseconds, not hundreds.
-#include "bindings/objects.h"
+#include "bindings/recording.h"  // Python.h first
+
 #include "core/parallel.h"
+#include "plan/capture.h"
 #include "plan/loop.h"
 
 namespace backtrail {
+
+DType default_dtype = DType::f32;
+
 namespace {
 
 constexpr int kMaxList = 256;          // integers in all the lists of one call
 constexpr int64_t kReleaseAt = 16384;  // elements from which the GIL is released
-
-DType default_dtype = DType::f32;
 
 struct GilRelease {
   PyThreadState* state;
@@ -221,8 +224,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
     out = empty(shape, dtype);
   }
   GilRelease release(out.numel() >= kReleaseAt);
-  run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs,
-                r.cost);
+  run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs, r.cost,
+                op.name);
 }
 
 void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& result, Arguments& a) {
@@ -254,6 +257,7 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
   }
   if (op.n_inputs > 0 && !arrays[0])
     fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);
+  if (op.reads_values) value_read(op.name);
   Call call{
       op.name, arrays, n, a.attrs, a.n_attrs, result.out, op.n_public ? op.n_outputs : kMaxOutputs};
   op.prepare(call);
@@ -262,7 +266,8 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
     for (int i = 0; i < call.n_out; ++i)
       if (result.out[i]) elements += result.out[i].numel();
     GilRelease release(elements >= kReleaseAt);
-    op.execute(call);
+    run_op(op, call);
+    if (capturing && op.random) capturing->steps.back().stream = stream_of(op, a.attrs, a.n_attrs);
   }
   if (narrow)
     for (int i = 0; i < result.n_public; ++i)

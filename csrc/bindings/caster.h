@@ -55,6 +55,7 @@ struct type_caster<backtrail::DType> {
 
 namespace backtrail {
 
+void bind_capture(pybind11::module_& m);
 void bind_creation(pybind11::module_& m);
 void bind_exchange(pybind11::module_& m);
 void bind_optimizer(pybind11::module_& m);

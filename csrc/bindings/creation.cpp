@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "bindings/caster.h"
+#include "bindings/recording.h"
 #include "kernels/table.h"
 
 namespace py = pybind11;
@@ -131,9 +132,16 @@ struct Nested {
   }
 };
 
+// A tensor with contents that Python gave: the same at each replay of a capture.
+Array constant(const char* name, const Array& a) {
+  if (capturing) record_constant(name, a);
+  return a;
+}
+
 Array from_data(py::handle data, py::object dtype, DType default_float) {
   Nested nested;
   nested.measure(data.ptr(), 0);
+  if (nested.any_tensor) value_read("tensor");
   DType t = nested.any_tensor ? nested.tensor_dtype : DType::b8;
   if (nested.category == 2 || (nested.category < 0 && !nested.any_tensor))
     t = nested.any_tensor ? promote(t, default_float) : default_float;
@@ -143,7 +151,7 @@ Array from_data(py::handle data, py::object dtype, DType default_float) {
   Array a = empty(nested.shape, t);
   int64_t at = 0;
   nested.fill(a, data.ptr(), at);
-  return a;
+  return constant("tensor", a);
 }
 
 py::object element(const Array& a, int64_t offset) {
@@ -160,6 +168,7 @@ py::object element(const Array& a, int64_t offset) {
 }
 
 py::object item(const Array& a) {
+  value_read("item");
   if (a.numel() != 1)
     fail(ErrorKind::runtime, "item: a tensor of shape %s has %lld elements; expected 1",
          to_string(a.shape).c_str(), (long long)a.numel());
@@ -183,17 +192,17 @@ Array full(const Dims& shape, py::handle value, DType dtype) {
   if (a.numel() == 0) return a;
   if (n.f == 0 && n.i == 0 && !std::signbit(n.f)) {
     std::memset(a.data(), 0, size_t(a.numel()) * a.item());
-    return a;
+    return constant("zeros", a);
   }
   store(a, 0, n.f, n.i);
   kernels().numeric->copy_strided(a.data(), 1, a.data(), 0, a.numel(), a.item());
-  return a;
+  return constant("full", a);
 }
 
 Array arange(double start, double step, int64_t istart, int64_t istep, int64_t n, DType dtype) {
   Array a = empty(Dims{n}, dtype);
   for (int64_t i = 0; i < n; ++i) store(a, i, start + double(i) * step, istart + i * istep);
-  return a;
+  return constant("arange", a);
 }
 
 Array linspace(double start, double end, int64_t n, DType dtype) {
@@ -205,7 +214,7 @@ Array linspace(double start, double end, int64_t n, DType dtype) {
     if (n == 1) f = start;
     store(a, i, f, int64_t(f));
   }
-  return a;
+  return constant("linspace", a);
 }
 
 Array from_bytes(py::buffer bytes, DType dtype, const Dims& shape) {
@@ -216,15 +225,17 @@ Array from_bytes(py::buffer bytes, DType dtype, const Dims& shape) {
     fail(ErrorKind::value, "from_bytes: %zu bytes do not make shape %s of %s, which takes %zu", got,
          to_string(shape).c_str(), dtype_name(dtype), want);
   std::memcpy(a.data(), info.ptr, want);
-  return a;
+  return constant("from_bytes", a);
 }
 
 py::bytes to_bytes(const Array& a) {
+  value_read("to_bytes");
   Array dense = contiguous(a);
   return py::bytes(dense.data(), size_t(dense.numel()) * dense.item());
 }
 
 bool equal_bytes(const Array& a, const Array& b) {
+  value_read("equal");
   if (a.shape != b.shape || a.dtype != b.dtype) return false;
   Array x = contiguous(a), y = contiguous(b);
   return !std::memcmp(x.data(), y.data(), size_t(x.numel()) * x.item());
@@ -241,7 +252,10 @@ void bind_creation(py::module_& m) {
   m.def("from_data", &from_data, py::arg("data"), py::arg("dtype"), py::arg("default_float"),
         "A tensor from nested sequences of numbers.");
   m.def("item", &item, "The one element as a Python number.");
-  m.def("tolist", [](const Array& a) { return to_list(a, 0, a.offset); });
+  m.def("tolist", [](const Array& a) {
+    value_read("tolist");
+    return to_list(a, 0, a.offset);
+  });
   m.def("from_bytes", &from_bytes, py::arg("bytes"), py::arg("dtype"), py::arg("shape"));
   m.def("to_bytes", &to_bytes, "The elements in order, as the machine stores them.");
   m.def("equal_bytes", &equal_bytes, "Whether shape, dtype and every byte agree.");

@@ -1,6 +1,7 @@
 // The inner steps of the backward pass: the rule of pointwise ops, and adding gradients up. The
 // walk over the graph itself is Python, in graph.py.
-#include "bindings/objects.h"
+#include "bindings/recording.h"  // Python.h first
+
 #include "plan/loop.h"
 #include "plan/registry.h"
 
@@ -63,7 +64,7 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
         if (!(passes >> j & 1)) {
           out = empty(g.shape, g.dtype);
           run_pointwise(r.kernels.vjp[j], compute_type(g.dtype), masks, false, in, count, out,
-                        attrs, r.cost * 1.5);
+                        attrs, r.cost * 1.5, r.name);
         }
         grad = wrap(fit(out, node->metas[j]));
         if (!grad) {
@@ -102,7 +103,7 @@ PyObject* derived_vjp(PyObject*, PyObject* args) {
                                               : r->attrs[i].value;
     Array out = empty(in[0].array->shape, DType::f64);
     run_pointwise(r->kernels.derived[which], DType::f64, unsigned(r->mask_inputs) << 1, false, in,
-                  r->n_inputs + 1, out, values, r->cost);
+                  r->n_inputs + 1, out, values, r->cost, r->name);
     return wrap(out);
   });
 }
@@ -131,7 +132,7 @@ void add_into(const Array& a, const Array& b, const Array& out) {
   Operand in[2];
   in[0].array = &a, in[1].array = &b;
   run_pointwise(r.kernels.forward, compute_type(out.dtype), 0, false, in, 2, out, &r.attrs[0].value,
-                r.cost);
+                r.cost, "add");
 }
 
 // add(a, b): the sum of two gradients, outside the graph.
@@ -157,6 +158,7 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
   }
   return guarded([&]() -> PyObject* {
     TensorObject* leaf = as_tensor(args[0]);
+    grad_read(leaf);
     const Array& g = as_tensor(args[1])->array;
     if (!leaf->grad) {
       const bool own = g.storage->refs == 1 && g.contiguous() &&

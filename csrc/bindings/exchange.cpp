@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "bindings/caster.h"
+#include "bindings/recording.h"
 #include "core/dlpack.h"
 
 namespace py = pybind11;
@@ -36,6 +37,7 @@ void release_view(void* owner) {
 
 // A tensor on the memory of any object with the buffer protocol. Read-only memory is copied.
 Array from_buffer(py::object source) {
+  value_read("from_numpy");
   Py_buffer* view = new Py_buffer;
   bool readonly = false;
   if (PyObject_GetBuffer(source.ptr(), view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)) {
@@ -90,6 +92,7 @@ constexpr dlpack::DataType kTypes[kDTypes] = {{dlpack::kFloat, 32, 1}, {dlpack::
                                               {dlpack::kBfloat, 16, 1}};
 
 py::capsule to_dlpack(const Array& a) {
+  value_read("to_dlpack");
   using namespace dlpack;
   Exported* e = new Exported{{}, a};
   e->managed.tensor = {
@@ -110,6 +113,7 @@ py::capsule to_dlpack(const Array& a) {
 }
 
 Array from_dlpack(py::object capsule) {
+  value_read("from_dlpack");
   using namespace dlpack;
   if (!PyCapsule_IsValid(capsule.ptr(), "dltensor"))
     fail(ErrorKind::type, "from_dlpack: expected an unused 'dltensor' capsule");

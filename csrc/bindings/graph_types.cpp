@@ -243,6 +243,7 @@ PyObject* node_saved(PyObject* self, void*) {
 PyObject* node_release(PyObject* self, PyObject*) {
   NodeObject* n = as_node(self);
   if (n->n_saved) n->released = true;
+  n->walked = true;
   drop_saved(n);
   Py_RETURN_NONE;
 }
@@ -314,6 +315,8 @@ PyMemberDef node_members[] = {
     {"hooks", T_OBJECT, offsetof(NodeObject, hooks), 0,
      "Functions that see the gradient of an output."},
     {"sequence", T_ULONGLONG, offsetof(NodeObject, sequence), READONLY, nullptr},
+    {"walked", T_BOOL, offsetof(NodeObject, walked), READONLY,
+     "Whether a backward pass went through it and kept nothing."},
     {"n_inputs", T_INT, offsetof(NodeObject, n_inputs), READONLY, nullptr},
     {"n_outputs", T_INT, offsetof(NodeObject, n_outputs), READONLY, nullptr},
     {"__dictoffset__", T_PYSSIZET, offsetof(NodeObject, dict), READONLY, nullptr},

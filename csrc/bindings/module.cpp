@@ -127,6 +127,7 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("reset_peak", &reset_peak);
   m.def("empty_cache", &empty_cache);
+  bind_capture(m);
   bind_creation(m);
   bind_exchange(m);
   bind_optimizer(m);

@@ -60,7 +60,8 @@ struct NodeObject {
   Meta* metas;        // of the inputs, then the outputs
   Saved* saved;
   int n_inputs, n_outputs, n_saved;
-  bool released;
+  bool released;  // what it kept was given back
+  bool walked;    // a backward pass went through it and kept nothing
 };
 
 extern PyTypeObject *TensorBaseType, *OpType, *NodeType;
@@ -87,6 +88,7 @@ PyObject* make_op(const Op* op);
 DType dtype_of(PyObject* o);
 
 extern thread_local bool grad_mode;
+extern DType default_dtype;  // of floating point tensors made from Python numbers
 
 // The inputs that the derivative of a call will read: bit j for input j.
 uint32_t needed_inputs(const Op& op, PyObject* inputs);

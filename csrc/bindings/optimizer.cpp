@@ -1,6 +1,7 @@
 // One call updates all parameters.
 #include "plan/optimizer.h"
 #include "bindings/caster.h"
+#include "bindings/recording.h"
 #include "core/parallel.h"
 
 namespace py = pybind11;
@@ -18,6 +19,17 @@ const Array* data(const char* name, const std::optional<Tensors>& list, size_t n
   return list->data();
 }
 
+// The number of the place that settings are read from; -1 when none is given.
+int live_of(const py::object& live, bool is_adam) {
+  if (live.is_none()) {
+    recording_now()->reason = "an optimizer's settings are not known";
+    return -1;
+  }
+  py::tuple t = live;
+  recording_now()->lives.push_back({t[0], t[1], is_adam});
+  return int(recording_now()->lives.size()) - 1;
+}
+
 void changed(const Tensors& arrays, const char* writer) {
   for (const Array& a : arrays) {
     ++a.storage->version;
@@ -25,26 +37,46 @@ void changed(const Tensors& arrays, const char* writer) {
   }
 }
 
+// `live`, for captures: (group, states), where the settings and the count of steps are read anew.
 void adam(const Tensors& params, const std::optional<Tensors>& grads,
           const std::optional<Tensors>& exp_avgs, const std::optional<Tensors>& exp_avg_sqs,
           const std::optional<Tensors>& max_exp_avg_sqs, int64_t step, double lr, double beta1,
           double beta2, double eps, double weight_decay, bool decoupled, bool amsgrad,
-          bool maximize) {
+          bool maximize, py::object live) {
   const size_t n = params.size();
+  const Array *g = data("grads", grads, n), *m = data("exp_avgs", exp_avgs, n),
+              *v = data("exp_avg_sqs", exp_avg_sqs, n),
+              *greatest = data("max_exp_avg_sqs", max_exp_avg_sqs, n);
+  const AdamOptions options{step,         lr,        beta1,   beta2,   eps,
+                            weight_decay, decoupled, amsgrad, maximize};
+  if (capturing) {
+    Step& s = record_update(Step::adam, "adam", {params.data(), g, m, v, greatest}, int(n), 1);
+    s.has_second = greatest;
+    s.adam_options = options;
+    s.live = live_of(live, true);
+  }
   Uninterruptible whole;
-  adam_step(params.data(), data("grads", grads, n), data("exp_avgs", exp_avgs, n),
-            data("exp_avg_sqs", exp_avg_sqs, n), data("max_exp_avg_sqs", max_exp_avg_sqs, n),
-            int(n), {step, lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, maximize});
+  adam_step(params.data(), g, m, v, greatest, int(n), options);
   changed(params, "Adam.step");
 }
 
 void sgd(const Tensors& params, const std::optional<Tensors>& grads,
          const std::optional<Tensors>& momentum_buffers, double lr, double momentum,
-         double dampening, double weight_decay, bool nesterov, bool maximize, bool first) {
+         double dampening, double weight_decay, bool nesterov, bool maximize, bool first,
+         py::object live) {
   const size_t n = params.size();
+  const Array *g = data("grads", grads, n),
+              *buffers = data("momentum_buffers", momentum_buffers, n);
+  const SgdOptions options{lr, momentum, dampening, weight_decay, nesterov, maximize, first};
+  if (capturing) {
+    Step& s = record_update(Step::sgd, "sgd", {params.data(), g, buffers}, int(n), 1);
+    s.has_second = buffers;
+    s.sgd_options = options;
+    s.sgd_options.first = false;  // a replay is never the first
+    s.live = live_of(live, false);
+  }
   Uninterruptible whole;
-  sgd_step(params.data(), data("grads", grads, n), data("momentum_buffers", momentum_buffers, n),
-           int(n), {lr, momentum, dampening, weight_decay, nesterov, maximize, first});
+  sgd_step(params.data(), g, buffers, int(n), options);
   changed(params, "SGD.step");
 }
 
@@ -53,18 +85,17 @@ Array clip(const Tensors& grads, double max_norm, double norm_type) {
   DType dtype = DType::f32;
   for (const Array& g : grads)
     if (g.dtype == DType::f64) dtype = DType::f64;
-  Uninterruptible whole;
-  const double norm = grad_norm(grads.data(), int(grads.size()), norm_type);
-  const double factor = max_norm / (norm + 1e-6);
-  if (!(factor >= 1)) {
-    scale_all(grads.data(), int(grads.size()), factor);
-    changed(grads, "clip_grad_norm_");
-  }
   Array out = empty(Dims{}, dtype);
-  if (dtype == DType::f64)
-    *out.data<double>() = norm;
-  else
-    *out.data<float>() = float(norm);
+  if (capturing) {
+    Step& s =
+        record_update(Step::clip, "clip_grad_norm", {grads.data()}, int(grads.size()), -1, &out);
+    s.max_norm = max_norm;
+    s.norm_type = norm_type;
+  }
+  Uninterruptible whole;
+  NotCaptured inside;
+  if (clip_grads(grads.data(), int(grads.size()), max_norm, norm_type, out))
+    changed(grads, "clip_grad_norm_");
   return out;
 }
 
@@ -74,10 +105,11 @@ void bind_optimizer(py::module_& m) {
   using namespace py::literals;
   m.def("adam_step", &adam, "params"_a, "grads"_a, "exp_avgs"_a, "exp_avg_sqs"_a,
         "max_exp_avg_sqs"_a, "step"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a,
-        "decoupled"_a, "amsgrad"_a, "maximize"_a, "Update all parameters as Adam or AdamW does.");
+        "decoupled"_a, "amsgrad"_a, "maximize"_a, "live"_a = py::none(),
+        "Update all parameters as Adam or AdamW does.");
   m.def("sgd_step", &sgd, "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a,
         "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a, "first"_a,
-        "Update all parameters as SGD does.");
+        "live"_a = py::none(), "Update all parameters as SGD does.");
   m.def("clip_grad_norm", &clip, "grads"_a, "max_norm"_a, "norm_type"_a,
         "Scale gradients so that their common norm is at most max_norm; returns what it was.");
 }

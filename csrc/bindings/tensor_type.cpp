@@ -1,5 +1,5 @@
 // The type TensorBase: an array, its gradient and its place in the graph; the buffer protocol.
-#include "bindings/objects.h"  // Python.h first
+#include "bindings/recording.h"  // Python.h first
 
 #include <structmember.h>
 
@@ -145,11 +145,13 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_grad(PyObject* self, void*) {
+  grad_read(as_tensor(self));
   PyObject* g = as_tensor(self)->grad;
   return Py_NewRef(g ? g : Py_None);
 }
 int set_grad(PyObject* self, PyObject* value, void*) {
   TensorObject* t = as_tensor(self);
+  grad_set(t);
   if (!value || value == Py_None) {
     Py_CLEAR(t->grad);
     return 0;
@@ -220,6 +222,13 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   if (t->needs_grad()) {
     PyErr_SetString(PyExc_RuntimeError,
                     "a tensor that requires grad cannot be shared: use x.detach() first");
+    return -1;
+  }
+  if (capturing) {
+    guarded([]() -> PyObject* {
+      refuse_value("numpy");
+      return nullptr;
+    });
     return -1;
   }
   if (!(flags & PyBUF_STRIDES) && !a.contiguous()) {

@@ -52,6 +52,9 @@ Pool& pool() {
   return *p;
 }
 
+uint64_t serial = 0;
+void (*watcher)(uint64_t) = nullptr;
+
 size_t class_bytes(uint32_t index) {
   if (index < 16) return (index + 1) * 64;
   uint32_t power = 10 + (index - 16) / 4, step = (index - 16) % 4;
@@ -87,14 +90,15 @@ StorageRef allocate(size_t bytes) {
   p.stats.in_use += sc.bytes;
   p.stats.peak = std::max(p.stats.peak, p.stats.in_use);
   void* data = static_cast<char*>(block) + kAlignment;
-  return StorageRef(new (block) Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index});
+  return StorageRef(new (block) Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index, ++serial});
 }
 
 StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner) {
-  return StorageRef(new Storage{1, data, bytes, nullptr, release, owner, 0, 0});
+  return StorageRef(new Storage{1, data, bytes, nullptr, release, owner, 0, 0, ++serial});
 }
 
 void StorageRef::destroy(Storage* s) {
+  if (watcher) watcher(s->serial);
   if (s->release) {
     s->release(s->owner);
     delete s;
@@ -110,6 +114,9 @@ void StorageRef::destroy(Storage* s) {
   p.stats.cached += bytes;
   p.free[s->size_class].push_back(s);
 }
+
+uint64_t last_serial() { return serial; }
+void watch_storages(void (*freed)(uint64_t)) { watcher = freed; }
 
 PoolStats pool_stats() { return pool().stats; }
 void reset_peak() { pool().stats.peak = pool().stats.in_use; }

@@ -20,6 +20,7 @@ struct Storage {
   void* owner;             // argument of `release`
   uint32_t version;        // counts in-place changes
   uint32_t size_class;     // pool list this block returns to
+  uint64_t serial;         // of this use of the memory: never the same twice
 };
 static_assert(sizeof(Storage) <= kAlignment, "the header must fit before the data");
 
@@ -47,6 +48,11 @@ class StorageRef {
   static void destroy(Storage*);
   Storage* storage_ = nullptr;
 };
+
+// The serial of the newest storage; and a function to call with that of each storage that goes, or
+// null.
+uint64_t last_serial();
+void watch_storages(void (*freed)(uint64_t serial));
 
 // Uninitialised pooled bytes. Throws Error(memory) when the system has none left.
 StorageRef allocate(size_t bytes);

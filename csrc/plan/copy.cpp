@@ -35,7 +35,7 @@ void copy_into(const Array& from, const Array& to) {
   }
   const PointwiseKernels k = {copy_kernel<float>, copy_kernel<double>, copy_kernel<int64_t>};
   Operand in{&source, 0, 0};
-  run_pointwise(k, compute, 0, false, &in, 1, target, nullptr, 0.3);
+  run_pointwise(k, compute, 0, false, &in, 1, target, nullptr, 0.3, "copy");
 }
 
 Array convert(const Array& a, DType dtype) {

@@ -446,7 +446,7 @@ const Op kOps[] = {
     {"repeat_interleave", "Repeat each slice along dim.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_repeat_interleave, execute_repeat_interleave},
     {"diag_embed", "Matrices with the last dimension of x on a diagonal.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_diag_embed, execute_diag_embed},
     {"one_hot", "1 at each index of num_classes, 0 elsewhere.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_one_hot, execute_one_hot},
-    {"nonzero", "Indices of the elements that are not 0, as rows.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_nonzero, execute_nonzero},
+    depends_on_values({"nonzero", "Indices of the elements that are not 0, as rows.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_nonzero, execute_nonzero}),
 };
 // clang-format on
 

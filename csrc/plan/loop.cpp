@@ -1,22 +1,17 @@
-#include "plan/loop.h"
+// Pointwise loops: flat runs, long rows, gathered blocks.
+#include "plan/launch.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "core/parallel.h"
 #include "kernels/table.h"
+#include "plan/capture.h"
 
 namespace backtrail {
 namespace {
 
-constexpr int kOperands = kMaxInputs + 2;  // a derivative's gradient and inputs, and the output
-constexpr int64_t kBlock = 1024;           // elements a gathered block holds
-constexpr int64_t kTask = 16384;           // elements a task holds
-constexpr int64_t kLongRow = 128;          // rows of which run in place instead of being gathered
-
-struct Splat {
-  alignas(64) char bytes[64];
-};
+constexpr int64_t kLongRow = 128;  // rows of which run in place instead of being gathered
 
 // Repeat one element over a 64-byte vector.
 void splat(Splat& s, const void* element, size_t size) {
@@ -26,53 +21,6 @@ void splat(Splat& s, const void* element, size_t size) {
 PointwiseKernel choose(const PointwiseKernels& k, DType compute) {
   return compute == DType::f32 ? k.f32 : compute == DType::f64 ? k.f64 : k.i64;
 }
-
-// The iteration space with dimensions merged where every operand allows it.
-struct Space {
-  int n = 0;
-  int64_t shape[kMaxDims];
-  int64_t strides[kOperands][kMaxDims];
-  int64_t numel = 1;
-
-  Space(const Dims& full, const Array* const* arrays, int count) {
-    for (int d = 0; d < full.n; ++d) {
-      numel *= full[d];
-      if (full[d] == 1) continue;
-      int64_t step[kOperands];
-      for (int j = 0; j < count; ++j) {
-        const Array* a = arrays[j];
-        int k = a ? d - (full.n - a->shape.n) : -1;
-        step[j] = k < 0 || a->shape[k] == 1 ? 0 : a->strides[k];
-      }
-      bool merges = n > 0;
-      for (int j = 0; merges && j < count; ++j) merges = strides[j][n - 1] == step[j] * full[d];
-      if (!merges) ++n;
-      shape[n - 1] = merges ? shape[n - 1] * full[d] : full[d];
-      for (int j = 0; j < count; ++j) strides[j][n - 1] = step[j];
-    }
-    if (n == 0) {
-      n = 1, shape[0] = 1;
-      for (int j = 0; j < count; ++j) strides[j][0] = 0;
-    }
-  }
-
-  bool flat(int j) const { return n == 1 && strides[j][0] == 1; }
-  bool constant(int j) const {
-    for (int d = 0; d < n; ++d)
-      if (strides[j][d] != 0) return false;
-    return true;
-  }
-  // Offset of element `i` of operand j, and its index in every dimension.
-  int64_t locate(int j, int64_t i, int64_t* index) const {
-    int64_t offset = 0;
-    for (int d = n - 1; d >= 0; --d) {
-      index[d] = i % shape[d];
-      i /= shape[d];
-      offset += index[d] * strides[j][d];
-    }
-    return offset;
-  }
-};
 
 // Copy elements [start, start + n) of the space between operand j at `base` and a dense block.
 template <bool gather>
@@ -102,26 +50,15 @@ void transfer(const Space& s, int j, char* base, char* block, int64_t start, int
   }
 }
 
-struct Launch {
-  PointwiseKernel kernel;
-  int n_in;
-  const double* attrs;
-  const Array* arrays[kOperands];  // the inputs, then the output; null for a number
-  DType dtypes[kOperands];         // what the kernel reads and writes
-  char* base[kOperands];
-  Splat splats[kOperands];
-  bool constant[kOperands];
-};
-
 // Rows long enough to run where they lie.
 void run_rows(const Launch& l, const Space& s) {
   const int last = s.n - 1;
   const int64_t row = s.shape[last], rows = s.numel / row;
-  const int64_t cuts = (row + kTask - 1) / kTask;
-  const int64_t rows_per_task = cuts > 1 ? 1 : std::max<int64_t>(1, kTask / row);
+  const int64_t cuts = (row + Launch::kTask - 1) / Launch::kTask;
+  const int64_t rows_per_task = cuts > 1 ? 1 : std::max<int64_t>(1, Launch::kTask / row);
   const int64_t groups = (rows + rows_per_task - 1) / rows_per_task;
   parallel_for(groups * cuts, double(s.numel) * 0.5, [&](int64_t task) {
-    const int64_t begin = task % cuts * kTask, n = std::min(kTask, row - begin);
+    const int64_t begin = task % cuts * Launch::kTask, n = std::min(Launch::kTask, row - begin);
     const int64_t first = task / cuts * rows_per_task;
     for (int64_t r = first; r < std::min(rows, first + rows_per_task); ++r) {
       const void* in[kOperands];
@@ -151,80 +88,108 @@ void run_rows(const Launch& l, const Space& s) {
   });
 }
 
-// Any strides and dtypes: each block is gathered, computed in L1, and scattered.
-void run_blocks(const Launch& l, const Space& s, double cost) {
-  auto& convert = kernels().numeric->convert;
-  const int64_t tasks = (s.numel + kTask - 1) / kTask;
-  parallel_for(tasks, double(s.numel) * (cost + 1), [&](int64_t task) {
-    constexpr size_t kBytes = kBlock * 8;
-    char* room = static_cast<char*>(scratch(2 * kOperands * kBytes, 3));
-    const int64_t end = std::min(s.numel, (task + 1) * kTask);
-    for (int64_t i = task * kTask; i < end; i += kBlock) {
-      const int64_t n = std::min(kBlock, end - i);
+}  // namespace
+
+const void* Launch::load(int j, int64_t i, int64_t n, char* room) const {
+  const DType from = arrays[j]->dtype, to = dtypes[j];
+  const char* p = base[j] + i * int64_t(item_size(from));
+  if (!dense[j]) {
+    transfer<true>(space, j, base[j], room, i, n, item_size(from));
+    p = room;
+  }
+  return from == to ? p : converted(j, p, n, room);
+}
+
+const void* Launch::converted(int j, const void* elements, int64_t n, char* room) const {
+  char* to = room + kBlock * 8;
+  kernels().numeric->convert[int(arrays[j]->dtype)][int(dtypes[j])](elements, to, n);
+  return to;
+}
+
+void* Launch::target(int64_t i, char* room) const {
+  const DType from = dtypes[n_in], to = arrays[n_in]->dtype;
+  const bool in_place = from == to && dense[n_in];
+  return in_place ? base[n_in] + i * int64_t(item_size(to)) : room;
+}
+
+void Launch::store(const void* result, int64_t i, int64_t n, char* room) const {
+  const DType from = dtypes[n_in], to = arrays[n_in]->dtype;
+  char* p = base[n_in] + i * int64_t(item_size(to));
+  if (from != to) {
+    char* converted = dense[n_in] ? p : room + kBlock * 8;
+    kernels().numeric->convert[int(from)][int(to)](result, converted, n);
+    result = converted;
+  }
+  if (!dense[n_in])
+    transfer<false>(space, n_in, base[n_in], static_cast<char*>(const_cast<void*>(result)), i, n,
+                    item_size(to));
+}
+
+namespace {
+
+void run_flat(const Launch& l) {
+  auto part = [&](int64_t begin, int64_t n) {
+    const void* in[kOperands];
+    int64_t mask[kOperands];
+    for (int j = 0; j < l.n_in; ++j) {
+      mask[j] = l.constant[j] ? 0 : -1;
+      in[j] =
+          l.constant[j] ? l.splats[j].bytes : l.base[j] + begin * int64_t(item_size(l.dtypes[j]));
+    }
+    l.kernel(l.base[l.n_in] + begin * int64_t(item_size(l.dtypes[l.n_in])), in, mask, n, l.attrs);
+  };
+  if (l.numel <= Launch::kTask) return part(0, l.numel);
+  const int64_t tasks = (l.numel + Launch::kTask - 1) / Launch::kTask;
+  parallel_for(tasks, double(l.numel) * l.cost, [&](int64_t task) {
+    const int64_t begin = task * Launch::kTask;
+    part(begin, std::min(Launch::kTask, l.numel - begin));
+  });
+}
+
+void run_blocks(const Launch& l) {
+  const int64_t tasks = (l.numel + Launch::kTask - 1) / Launch::kTask;
+  parallel_for(tasks, double(l.numel) * (l.cost + 1), [&](int64_t task) {
+    char* room = static_cast<char*>(scratch(kOperands * Launch::kRoom, 3));
+    const int64_t end = std::min(l.numel, (task + 1) * Launch::kTask);
+    for (int64_t i = task * Launch::kTask; i < end; i += Launch::kBlock) {
+      const int64_t n = std::min(Launch::kBlock, end - i);
       const void* in[kOperands];
       int64_t mask[kOperands];
       for (int j = 0; j < l.n_in; ++j) {
-        if (l.constant[j]) {
-          in[j] = l.splats[j].bytes, mask[j] = 0;
-          continue;
-        }
-        mask[j] = -1;
-        const DType from = l.arrays[j]->dtype, to = l.dtypes[j];
-        char *p = l.base[j] + i * int64_t(item_size(from)), *block = room + 2 * j * kBytes;
-        if (!s.flat(j)) {
-          transfer<true>(s, j, l.base[j], block, i, n, item_size(from));
-          p = block;
-        }
-        if (from != to) {
-          convert[int(from)][int(to)](p, block + kBytes, n);
-          p = block + kBytes;
-        }
-        in[j] = p;
+        mask[j] = l.constant[j] ? 0 : -1;
+        in[j] =
+            l.constant[j] ? l.splats[j].bytes : l.load(j, i, n, room + size_t(j) * Launch::kRoom);
       }
-      const int o = l.n_in;
-      const DType from = l.dtypes[o], to = l.arrays[o]->dtype;
-      const bool flat = s.flat(o);
-      char *p = l.base[o] + i * int64_t(item_size(to)), *block = room + 2 * o * kBytes;
-      char* result = from == to && flat ? p : block;
+      char* last = room + size_t(l.n_in) * Launch::kRoom;
+      void* result = l.target(i, last);
       l.kernel(result, in, mask, n, l.attrs);
-      if (from != to) {
-        char* converted = flat ? p : block + kBytes;
-        convert[int(from)][int(to)](block, converted, n);
-        result = converted;
-      }
-      if (!flat) transfer<false>(s, o, l.base[o], result, i, n, item_size(to));
+      l.store(result, i, n, last);
     }
   });
 }
 
 }  // namespace
 
-void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks, bool mask_output,
-                   const Operand* in, int n_in, const Array& out, const double* attrs,
-                   double cost) {
-  Launch l;
-  l.kernel = choose(table, compute);
-  l.n_in = n_in;
-  l.attrs = attrs;
-  l.arrays[n_in] = &out;
-  l.dtypes[n_in] = mask_output ? DType::b8 : compute;
-  l.base[n_in] = out.data();
-  l.constant[n_in] = false;
-  bool same_types = out.dtype == l.dtypes[n_in], simple = same_types && out.contiguous();
-  const int64_t numel = out.numel();
+Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, bool mask_output,
+               const Operand* in, int n_in_, const Array& out, const double* values, double cost_)
+    : kernel(choose(table, compute)), n_in(n_in_), cost(cost_), numel(out.numel()) {
+  if (values) std::memcpy(attrs, values, sizeof attrs);
+  arrays[n_in] = &out;
+  dtypes[n_in] = mask_output ? DType::b8 : compute;
+  constant[n_in] = false;
+  dense[n_in] = out.contiguous();
+  manner = nothing;
   if (numel == 0) return;
+  bool same_types = out.dtype == dtypes[n_in], simple = same_types && dense[n_in];
   for (int j = 0; j < n_in; ++j) {
     const Array* a = in[j].array;
     const DType want = masks >> j & 1 ? DType::b8 : compute;
-    l.arrays[j] = a;
-    l.dtypes[j] = want;
-    l.base[j] = a ? a->data() : nullptr;
-    l.constant[j] = !a || (a->numel() == 1);
-    if (l.constant[j]) {
+    arrays[j] = a;
+    dtypes[j] = want;
+    constant[j] = !a || a->numel() == 1;
+    if (!a) {
       char element[8];
-      if (a) {
-        kernels().numeric->convert[int(a->dtype)][int(want)](a->data(), element, 1);
-      } else if (want == DType::f32) {
+      if (want == DType::f32) {
         float f = float(in[j].number);
         std::memcpy(element, &f, sizeof f);
       } else if (want == DType::f64) {
@@ -234,38 +199,58 @@ void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks,
       } else {
         element[0] = in[j].number != 0;
       }
-      splat(l.splats[j], element, item_size(want));
-      continue;
+      splat(splats[j], element, item_size(want));
     }
+    dense[j] = false;
+    if (constant[j]) continue;
+    dense[j] = a->shape == out.shape && a->contiguous();
     same_types = same_types && a->dtype == want;
-    simple = simple && same_types && a->shape == out.shape && a->contiguous();
+    simple = simple && same_types && dense[j];
   }
-  if (simple) {  // one run of equal, dense operands
-    const int64_t tasks = (numel + kTask - 1) / kTask;
-    parallel_for(tasks, double(numel) * cost, [&](int64_t task) {
-      const int64_t begin = task * kTask, n = std::min(kTask, numel - begin);
-      const void* p[kOperands];
-      int64_t mask[kOperands];
-      for (int j = 0; j < l.n_in; ++j) {
-        mask[j] = l.constant[j] ? 0 : -1;
-        p[j] =
-            l.constant[j] ? l.splats[j].bytes : l.base[j] + begin * int64_t(item_size(l.dtypes[j]));
-      }
-      l.kernel(l.base[l.n_in] + begin * int64_t(item_size(l.dtypes[l.n_in])), p, mask, n, l.attrs);
-    });
+  if (simple) {
+    manner = flat;
     return;
   }
-  for (int j = 0; j < n_in; ++j)
-    if (l.constant[j]) l.arrays[j] = nullptr;
-  Space s(out.shape, l.arrays, n_in + 1);
-  const int last = s.n - 1;
-  bool rows = same_types && s.shape[last] >= kLongRow;
-  for (int j = 0; rows && j <= n_in; ++j)
-    rows = l.constant[j] || s.strides[j][last] == 1 || (j < n_in && s.strides[j][last] == 0);
-  if (rows)
-    run_rows(l, s);
-  else
-    run_blocks(l, s, cost);
+  const Array* varying[kOperands];
+  for (int j = 0; j <= n_in; ++j) varying[j] = constant[j] ? nullptr : arrays[j];
+  space = Space(out.shape, varying, n_in + 1);
+  const int last = space.n - 1;
+  bool in_rows = same_types && space.shape[last] >= kLongRow;
+  for (int j = 0; in_rows && j <= n_in; ++j)
+    in_rows =
+        constant[j] || space.strides[j][last] == 1 || (j < n_in && space.strides[j][last] == 0);
+  manner = in_rows ? rows : blocks;
+}
+
+void Launch::refresh() {
+  for (int j = 0; j <= n_in; ++j) {
+    const Array* a = arrays[j];
+    if (!a) continue;
+    base[j] = a->data();
+    if (!constant[j] || manner == nothing) continue;
+    char element[8];
+    kernels().numeric->convert[int(a->dtype)][int(dtypes[j])](base[j], element, 1);
+    splat(splats[j], element, item_size(dtypes[j]));
+  }
+}
+
+void Launch::run() const {
+  if (manner == flat)
+    run_flat(*this);
+  else if (manner == rows)
+    run_rows(*this, space);
+  else if (manner == blocks)
+    run_blocks(*this);
+}
+
+void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks, bool mask_output,
+                   const Operand* in, int n_in, const Array& out, const double* attrs, double cost,
+                   const char* name) {
+  if (capturing)
+    record_pointwise(table, compute, masks, mask_output, in, n_in, out, attrs, cost, name);
+  Launch launch(table, compute, masks, mask_output, in, n_in, out, attrs, cost);
+  launch.refresh();
+  launch.run();
 }
 
 }  // namespace backtrail

@@ -14,8 +14,9 @@ struct Operand {
 
 // Compute `out` (any strides, any dtype) from inputs that broadcast to its shape. `compute` is f32,
 // f64 or i64 and says which kernel of `kernels` runs; bit j of `masks` marks a bool input.
-// Inputs that overlap `out` must do so element for element.
+// Inputs that overlap `out` must do so element for element. `name` is for a capture.
 void run_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks, bool mask_output,
-                   const Operand* in, int n_in, const Array& out, const double* attrs, double cost);
+                   const Operand* in, int n_in, const Array& out, const double* attrs, double cost,
+                   const char* name);
 
 }  // namespace backtrail

@@ -48,8 +48,16 @@ struct Op {
   bool strided = false;  // takes inputs of any strides; others get dense ones (and no bfloat16)
   const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
   uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
+  bool random = false;        // its last two attributes are the seed and offset of a stream
+  bool reads_values = false;  // the shape of its result depends on the values of its inputs
+  double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element
   uint32_t needs[kMaxInputs] = {};  // the saved inputs that the gradient of input j really uses
 };
+
+constexpr Op depends_on_values(Op op) {
+  op.reads_values = true;
+  return op;
+}
 
 // A table of ops, defined beside the functions it names.
 struct OpTable {

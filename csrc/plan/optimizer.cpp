@@ -227,4 +227,16 @@ void scale_all(const Array* arrays, int n, double factor) {
   });
 }
 
+bool clip_grads(const Array* grads, int n, double max_norm, double norm_type, const Array& norm) {
+  const double total = grad_norm(grads, n, norm_type);
+  const double factor = max_norm / (total + 1e-6);
+  const bool scales = !(factor >= 1);
+  if (scales) scale_all(grads, n, factor);
+  if (norm.dtype == DType::f64)
+    *norm.data<double>() = total;
+  else
+    *norm.data<float>() = float(total);
+  return scales;
+}
+
 }  // namespace backtrail

@@ -303,16 +303,21 @@ void execute_multinomial(const Call& c) {
          c.name, (long long)samples);
 }
 
+constexpr Op drawn(Op op) {
+  op.random = true;
+  return op;
+}
+
 // clang-format off
 const Op kOps[] = {
     // name, doc, kind, inputs, outputs, public, saved inputs, saved outputs, differentiable
-    {"uniform", "Random numbers, evenly in [low, high).", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_uniform, execute_uniform},
-    {"normal", "Random numbers of a normal distribution.", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_normal, execute_normal},
-    {"randint", "Random integers, evenly in [low, high).", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_randint, execute_randint},
-    {"randperm", "A random order of 0 ... n - 1.", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_randperm, execute_randperm},
-    {"bernoulli", "1 with probability p, else 0.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_like, execute_bernoulli},
-    {"dropout", "0 with probability p, else x / (1 - p); its derivative is itself.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_dropout, execute_dropout},
-    {"multinomial", "Indices drawn with the probabilities of each row.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_multinomial, execute_multinomial},
+    drawn({"uniform", "Random numbers, evenly in [low, high).", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_uniform, execute_uniform}),
+    drawn({"normal", "Random numbers of a normal distribution.", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_normal, execute_normal}),
+    drawn({"randint", "Random integers, evenly in [low, high).", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_randint, execute_randint}),
+    drawn({"randperm", "A random order of 0 ... n - 1.", Kind::opaque, 0, 1, 1, 0, 0, false, prepare_randperm, execute_randperm}),
+    drawn({"bernoulli", "1 with probability p, else 0.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_like, execute_bernoulli}),
+    drawn({"dropout", "0 with probability p, else x / (1 - p); its derivative is itself.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_dropout, execute_dropout}),
+    drawn({"multinomial", "Indices drawn with the probabilities of each row.", Kind::opaque, 1, 1, 1, 0, 0, false, prepare_multinomial, execute_multinomial}),
 };
 // clang-format on
 

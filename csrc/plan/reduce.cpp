@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "kernels/table.h"
+#include "plan/capture.h"
 #include "plan/op.h"
 
 namespace backtrail {
@@ -297,7 +298,7 @@ Array sum_to(const Array& a, const Dims& shape) {
   Array out[2];
   Call c{"sum", &a, 1, attrs, 2, out, 2};
   prepare<Reduction::sum, false>(c);
-  execute<Reduction::sum, false>(c);
+  run_op(kOps[0], c);
   out[0].shape = shape;
   out[0].strides = contiguous_strides(shape);
   return out[0];

@@ -301,7 +301,7 @@ const Op kOps[] = {
     {"sort", "Values and their indices in order along dim; stable; NaN is the largest.", Kind::opaque, 1, 2, 2, 0, 2, true, prepare_sort, execute_sort},
     {"topk", "The k largest (or smallest) values along dim, in order, and their indices.", Kind::opaque, 1, 2, 2, 0, 2, true, prepare_topk, execute_topk},
     {"searchsorted", "Where each value would be inserted to keep a sequence sorted.", Kind::opaque, 2, 1, 1, 0, 0, false, prepare_searchsorted, execute_searchsorted},
-    {"unique", "Sorted distinct values, the place of each element among them, and their counts.", Kind::opaque, 1, 4, 3, 0, 0, false, prepare_unique, execute_unique},
+    depends_on_values({"unique", "Sorted distinct values, the place of each element among them, and their counts.", Kind::opaque, 1, 4, 3, 0, 0, false, prepare_unique, execute_unique}),
     {"cumsum", "Sum of the elements up to each one, along dim.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_scan, execute_cumsum},
     {"cumprod", "Product of the elements up to each one, along dim.", Kind::opaque, 1, 1, 1, 1, 1, true, prepare_scan, execute_cumprod},
 };

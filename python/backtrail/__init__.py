@@ -58,6 +58,7 @@ __all__ = [
     "backends",
     "bfloat16",
     "channels_last",
+    "compile",
     "contiguous_format",
     "cpp_extension",
     "cuda",
@@ -153,13 +154,15 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 _SUBMODULES = {"backends", "cpp_extension", "cuda", "nn", "optim", "train", "utils"}
 
+_ELSEWHERE = {"compile": "capture", "load": "serialization", "save": "serialization"}
+
 if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
 
     def __getattr__(name: str) -> Any:
         if name in _SUBMODULES:  # loaded when first asked for: importing stays fast
             return import_module(f"backtrail.{name}")
-        if name in ("load", "save"):
-            return getattr(import_module("backtrail.serialization"), name)
+        if name in _ELSEWHERE:
+            return getattr(import_module(f"backtrail.{_ELSEWHERE[name]}"), name)
         try:
             return getattr(_functional, name)
         except AttributeError:
@@ -167,7 +170,7 @@ if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *vars(_functional), *_SUBMODULES, "load", "save"})
+    return sorted({*globals(), *vars(_functional), *_SUBMODULES, *_ELSEWHERE})
 
 
 # `from backtrail import *` gives all of them, except those that would hide Python's own.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _core, dtypes
-from ._core import get_default_dtype
+from ._core import draw, get_default_dtype, refuse_value
 from .creation import _made, _shape, tensor
 from .dtypes import dtype as DType
 from .tensor import Tensor, apply, method, ops
@@ -49,6 +49,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of `seed` from its beginning."""
+        refuse_value("manual_seed")
         self._seed = int(seed) & _MASK
         self._offset = 0
         return self
@@ -65,11 +66,13 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """Return seed and offset as 16 bytes."""
+        refuse_value("get_state")
         data = self._seed.to_bytes(8, "little") + self._offset.to_bytes(8, "little")
         return _core.from_bytes(data, dtypes.uint8, (16,))
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Continue from a state that get_state() returned."""
+        refuse_value("set_state")
         if new_state.dtype is not dtypes.uint8 or tuple(new_state.shape) != (16,):
             raise RuntimeError(
                 f"set_state: got shape {tuple(new_state.shape)} of {new_state.dtype}; expected the "
@@ -84,10 +87,10 @@ class Generator:
         """Use up n numbers: the seed and offset of a draw, as signed 64-bit attributes."""
         seed, offset = self._seed, self._offset
         self._offset = (offset + n) & _MASK
-        return (
-            seed - (1 << 64) if seed >= _SIGN else seed,
-            offset - (1 << 64) if offset >= _SIGN else offset,
-        )
+        seed = seed - (1 << 64) if seed >= _SIGN else seed
+        offset = offset - (1 << 64) if offset >= _SIGN else offset
+        draw(self, n, seed, offset)
+        return seed, offset
 
 
 default_generator = Generator()

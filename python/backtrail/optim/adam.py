@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import adam_step
+from .._core import adam_step, pause_capture, resume_capture
 from ..creation import zeros_like
 from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
@@ -20,6 +20,8 @@ class Adam(Optimizer):
     along the gradient. `foreach`, `fused` and `capturable` are accepted: one kernel updates a
     whole group in any case.
     """
+
+    _live_settings = ("lr", "betas", "eps", "weight_decay")
 
     def __init__(
         self,
@@ -65,24 +67,28 @@ class Adam(Optimizer):
         # that a changed group, state or gradient could leave stale.
         amsgrad = group["amsgrad"]
         states = self.state
-        batches: dict[int, tuple[list[Tensor], ...]] = {}  # by number of steps taken
+        batches: dict[int, tuple[list[Any], ...]] = {}  # by number of steps taken
         batch_step = 0
         for param in group["params"]:
             grad = param.grad
             if grad is None:
                 continue
             state = states[param]
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = zeros_like(param)
-                state["exp_avg_sq"] = zeros_like(param)
-            if amsgrad and "max_exp_avg_sq" not in state:
-                state["max_exp_avg_sq"] = zeros_like(param)
+            if not state or (amsgrad and "max_exp_avg_sq" not in state):
+                pause_capture()  # made once: no part of a step
+                if not state:
+                    state["step"] = 0
+                    state["exp_avg"] = zeros_like(param)
+                    state["exp_avg_sq"] = zeros_like(param)
+                if amsgrad:
+                    state["max_exp_avg_sq"] = zeros_like(param)
+                resume_capture()
             step = state["step"] = state["step"] + 1
             if step != batch_step:
                 batch_step = step
-                lists = batches.setdefault(step, ([], [], [], [], []))
-                params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs = lists
+                lists = batches.setdefault(step, ([], [], [], [], [], []))
+                params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, taken = lists
+            taken.append(state)
             params.append(param)
             grads.append(grad)
             exp_avgs.append(state["exp_avg"])
@@ -90,7 +96,8 @@ class Adam(Optimizer):
             if amsgrad:
                 max_exp_avg_sqs.append(state["max_exp_avg_sq"])
         beta1, beta2 = group["betas"]
-        for step, (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs) in batches.items():
+        for step, lists in batches.items():
+            params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, taken = lists
             adam_step(
                 params,
                 grads,
@@ -106,6 +113,7 @@ class Adam(Optimizer):
                 decoupled=group["decoupled_weight_decay"],
                 amsgrad=amsgrad,
                 maximize=group["maximize"],
+                live=(group, taken),
             )
 
 

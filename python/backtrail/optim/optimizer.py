@@ -97,14 +97,17 @@ class Optimizer:
             group["param_names"] = names
         self.param_groups.append({"params": params, **group})
 
+    # Settings that a replay of a captured step reads anew; none: then neither is the step count.
+    _live_settings: tuple[str, ...] = ()
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or fill it with zeros in place."""
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
                     param.grad = None
-                elif param.grad is not None:
-                    param.grad.detach_().zero_()
+                elif (grad := param.grad) is not None:
+                    grad.detach_().zero_()
 
     def step(self, closure: Closure | None = None) -> Any:
         """Update the parameters once from their gradients.

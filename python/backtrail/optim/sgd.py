@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import sgd_step
-from ..creation import empty_like
+from .._core import pause_capture, resume_capture, sgd_step
+from ..creation import zeros_like
 from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
 
@@ -17,6 +17,8 @@ class SGD(Optimizer):
     p -= lr * (g + momentum * b if nesterov else b). `maximize` steps along the gradient.
     `foreach` and `fused` are accepted: one kernel updates a whole group in any case.
     """
+
+    _live_settings = ("lr", "momentum", "dampening", "weight_decay")
 
     def __init__(
         self,
@@ -76,7 +78,9 @@ class SGD(Optimizer):
             buffer = state.get("momentum_buffer")
             lists = started
             if buffer is None:
-                buffer = state["momentum_buffer"] = empty_like(param)
+                pause_capture()  # made once: no part of a step
+                buffer = state["momentum_buffer"] = zeros_like(param)
+                resume_capture()
                 lists = fresh
             lists[0].append(param)
             lists[1].append(grad)
@@ -105,4 +109,5 @@ class SGD(Optimizer):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
                 first=first,
+                live=(group, []),
             )

@@ -1,0 +1,68 @@
+// What a capture has to know of Python: gradients, random numbers, settings, and values that must
+// not be looked at.
+#include "bindings/recording.h"
+
+#include <frameobject.h>
+
+#include <cstring>
+
+namespace py = pybind11;
+
+namespace backtrail {
+
+std::string python_line() {
+  // The folder of this package, from the name of any of its modules.
+  static const std::string own = [] {
+    py::object file = py::module_::import("backtrail").attr("__file__");
+    std::string path = py::str(file);
+    return path.substr(0, path.rfind('/') + 1);
+  }();
+  std::string found;
+  PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
+  while (frame && found.empty()) {
+    PyCodeObject* code = PyFrame_GetCode(frame);
+    const char* file = PyUnicode_AsUTF8(code->co_filename);
+    if (file && std::strncmp(file, own.c_str(), own.size()) != 0)
+      found = std::string(file) + ":" + std::to_string(PyFrame_GetLineNumber(frame));
+    Py_DECREF(code);
+    PyFrameObject* back = PyFrame_GetBack(frame);
+    Py_DECREF(frame);
+    frame = back;
+  }
+  Py_XDECREF(frame);
+  PyErr_Clear();
+  return found;
+}
+
+void refuse_value(const char* what) {
+  const std::string line = python_line();
+  fail(ErrorKind::runtime,
+       "%s%s%s: Python cannot look at the values of tensors inside a compiled function, since a "
+       "replay would not look again. Return the tensor and look at it outside; for a choice that "
+       "depends on values use where() or multiply by a mask",
+       what, line.empty() ? "" : " at ", line.c_str());
+}
+
+void grad_event(TensorObject* t, bool reads) {
+  Recording& r = *recording_now();
+  for (const GradChange& g : r.grads)
+    if (g.tensor.ptr() == reinterpret_cast<PyObject*>(t)) return;
+  GradChange g;
+  g.tensor = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(t));
+  g.entry_matters = reads;
+  if (reads && t->grad) {
+    g.entry = as_tensor(t->grad)->array;
+    r.buffer_of(g.entry, true);
+  }
+  r.grads.push_back(std::move(g));
+}
+
+int stream_of(const Op& op, const AttrValue* attrs, int n) {
+  if (!op.random || n < 2) return -1;
+  const auto& draws = recording_now()->draws;
+  for (size_t i = draws.size(); i-- > 0;)
+    if (draws[i].seed == attrs[n - 2].i && draws[i].offset == attrs[n - 1].i) return int(i);
+  return -1;
+}
+
+}  // namespace backtrail

@@ -1,0 +1,61 @@
+// A capture as Python sees it: besides the steps, the gradients that were looked at or set, the
+// random numbers that were drawn, and the settings that a replay reads anew.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include "bindings/objects.h"
+#include "plan/capture.h"
+
+namespace backtrail {
+
+// A generator that was asked for `n` numbers when its stream stood at (seed, offset).
+struct Draw {
+  pybind11::object generator;
+  int64_t n, seed, offset;
+};
+
+// Where an optimizer's settings are found: its group, and the states that count the steps.
+struct Live {
+  pybind11::dict group;
+  pybind11::list states;
+  bool is_adam;
+};
+
+// The gradient of a tensor during a capture.
+struct GradChange {
+  pybind11::object tensor;
+  bool entry_matters;  // it was read before it was set
+  Array entry;         // what it was then; empty for None
+};
+
+struct Recording : Capture {
+  std::vector<Draw> draws;
+  std::vector<Live> lives;
+  std::vector<GradChange> grads;
+  std::string reason;  // why no plan can be made, if so
+};
+
+inline Recording* recording_now() { return static_cast<Recording*>(capturing); }
+
+// To be called before the gradient of a tensor is read, or replaced.
+void grad_event(TensorObject* t, bool reads);
+inline void grad_read(TensorObject* t) {
+  if (capturing) grad_event(t, true);
+}
+inline void grad_set(TensorObject* t) {
+  if (capturing) grad_event(t, false);
+}
+
+// Throws when a capture goes on: `what` would give Python a value that a replay cannot give again.
+void refuse_value(const char* what);
+inline void value_read(const char* what) {
+  if (capturing) refuse_value(what);
+}
+
+// "file.py:12", of the innermost Python line that is not backtrail's own; empty when there is none.
+std::string python_line();
+
+// The stream that an op's last two attributes name, or -1.
+int stream_of(const Op& op, const AttrValue* attrs, int n);
+
+}  // namespace backtrail

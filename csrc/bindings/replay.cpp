@@ -1,0 +1,240 @@
+// Doing a captured call again: checks, addresses, settings, the run, and what Python gets to see.
+#include "bindings/replay.h"
+
+namespace backtrail {
+
+namespace {
+
+PyObject* key(const char* text) { return PyUnicode_InternFromString(text); }
+
+bool number(PyObject* dict, PyObject* name, double& out) {
+  PyObject* o = PyDict_GetItemWithError(dict, name);
+  if (!o) return false;
+  out = PyFloat_AsDouble(o);
+  return !PyErr_Occurred();
+}
+
+struct Busy {
+  bool& flag;
+  explicit Busy(bool& f) : flag(f) { flag = true; }
+  ~Busy() { flag = false; }
+};
+
+const char* const kWriter = "a compiled function";
+
+}  // namespace
+
+bool Replay::fits(PyObject* args, PyObject* kwargs) {
+  if (grad_mode != grad_mode_then || default_dtype != default_then) return false;
+  now_.assign(size_t(leaves), nullptr);
+  if (!arguments.children[0].matches(args, now_.data()) ||
+      !arguments.children[1].matches(kwargs, now_.data()))
+    return false;
+  auto storage = [&](int leaf) { return as_tensor(now_[size_t(leaf)])->array.storage.get(); };
+  size_t shared = 0;
+  for (int i = 0; i < leaves; ++i) {
+    if (fixed_written.count(storage(i))) return false;
+    for (int k = 0; k < i; ++k) shared += storage(i) == storage(k);
+  }
+  if (shared != together.size()) return false;
+  for (const auto& [a, b] : together) {
+    const int64_t apart =
+        as_tensor(now_[size_t(b)])->array.offset - as_tensor(now_[size_t(a)])->array.offset;
+    if (storage(a) != storage(b) || apart != offsets[size_t(b)] - offsets[size_t(a)]) return false;
+  }
+  return guards.broken() < 0;
+}
+
+// Bind the gradients that are read, and those that are made.
+bool Replay::ready_grads() {
+  for (Grad& g : grads) {
+    TensorObject* t = grad_tensor(g);
+    if (g.checks && bool(t->grad) != g.entry) return false;
+    if (!g.entry) continue;
+    const Array& a = as_tensor(t->grad)->array;
+    if (a.shape != g.entry_view.shape || a.strides != g.entry_view.strides ||
+        a.dtype != g.entry_view.dtype)
+      return false;
+    const int64_t shift = (a.offset - g.entry_view.offset) * int64_t(a.item());
+    plan->bind(g.entry_view.buffer, static_cast<char*>(a.storage->data) + shift);
+    storages_[size_t(g.entry_view.buffer)] = a.storage;
+  }
+  for (Grad& g : grads) {
+    if (g.final != Grad::made) continue;
+    TensorObject* t = grad_tensor(g);
+    PyObject* kept = g.kept.ptr();
+    // Memory of the last run is used again when no one but the tensor can see it.
+    const bool mine = kept && Py_REFCNT(kept) == (t->grad == kept ? 2 : 1) &&
+                      as_tensor(kept)->array.storage->refs == 1 && !as_tensor(kept)->needs_grad();
+    const size_t b = size_t(g.made_view.buffer);
+    if (mine && !storages_[b]) storages_[b] = as_tensor(kept)->array.storage;
+  }
+  return true;
+}
+
+bool Replay::ready_lives() {
+  static PyObject *lr = key("lr"), *betas = key("betas"), *eps = key("eps"), *step = key("step"),
+                  *decay = key("weight_decay"), *momentum = key("momentum"),
+                  *dampening = key("dampening");
+  for (Node& node : plan->nodes) {
+    if (node.step->live < 0) continue;
+    const Live& live = lives[size_t(node.step->live)];
+    PyObject* group = live.group.ptr();
+    if (live.is_adam) {
+      AdamOptions& o = node.adam;
+      PyObject* pair = PyDict_GetItemWithError(group, betas);
+      if (!number(group, lr, o.lr) || !number(group, eps, o.eps) ||
+          !number(group, decay, o.weight_decay) || !pair || !PySequence_Check(pair) ||
+          PySequence_Size(pair) != 2)
+        return false;
+      const bool is_tuple = PyTuple_CheckExact(pair);
+      PyObject* first =
+          is_tuple ? Py_NewRef(PyTuple_GET_ITEM(pair, 0)) : PySequence_GetItem(pair, 0);
+      PyObject* second =
+          is_tuple ? Py_NewRef(PyTuple_GET_ITEM(pair, 1)) : PySequence_GetItem(pair, 1);
+      o.beta1 = PyFloat_AsDouble(first);
+      o.beta2 = PyFloat_AsDouble(second);
+      Py_DECREF(first);
+      Py_DECREF(second);
+      int64_t taken = -1;
+      for (py::handle state : live.states) {  // all have taken as many
+        PyObject* n = PyDict_GetItemWithError(state.ptr(), step);
+        const int64_t count = n ? PyLong_AsLongLong(n) : -1;
+        if (count < 0 || (taken >= 0 && count != taken)) return false;
+        taken = count;
+      }
+      o.step = taken + 1;
+    } else {
+      SgdOptions& o = node.sgd;
+      if (!number(group, lr, o.lr) || !number(group, momentum, o.momentum) ||
+          !number(group, dampening, o.dampening) || !number(group, decay, o.weight_decay) ||
+          (o.momentum != 0) != node.step->has_second)
+        return false;
+    }
+    if (PyErr_Occurred()) return false;
+  }
+  return true;
+}
+
+void Replay::ready_draws(PyObject* given) {
+  static PyObject *seed = key("_seed"), *offset = key("_offset");
+  if (draws_given) {
+    for (size_t i = 0; i < draws.size(); ++i) {
+      PyObject* pair = PyTuple_GET_ITEM(given, Py_ssize_t(i));
+      plan->draws[i].seed = PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(pair, 0));
+      plan->draws[i].offset = PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(pair, 1));
+    }
+    return;
+  }
+  for (size_t i = 0; i < draws.size(); ++i) {
+    PyObject* generator = draws[i].generator.ptr();
+    PyObject *s = PyObject_GetAttr(generator, seed), *o = PyObject_GetAttr(generator, offset);
+    if (!s || !o) throw py::error_already_set();
+    RandomDraw& d = plan->draws[i];
+    d.seed = PyLong_AsUnsignedLongLongMask(s);
+    d.offset = PyLong_AsUnsignedLongLongMask(o);
+    Py_DECREF(s);
+    Py_DECREF(o);
+    PyObject* next = PyLong_FromUnsignedLongLong(d.offset + uint64_t(draws[i].n));
+    PyObject_SetAttr(generator, offset, next);
+    Py_XDECREF(next);
+  }
+}
+
+PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) {
+  if (capturing || busy) Py_RETURN_NOTIMPLEMENTED;
+  Busy while_running(busy);
+  storages_.assign(plan->capture().buffers.size(), StorageRef());
+  if (!fits(args, kwargs) || !ready_grads() || !ready_lives()) {
+    storages_.clear();
+    PyErr_Clear();
+    Py_RETURN_NOTIMPLEMENTED;
+  }
+  for (const Bound& b : bound) {
+    const Array& a = as_tensor(now_[size_t(b.leaf)])->array;
+    plan->bind(b.buffer,
+               static_cast<char*>(a.storage->data) + (a.offset - b.offset) * int64_t(a.item()));
+    storages_[size_t(b.buffer)] = a.storage;
+  }
+  for (int b : fresh) {
+    StorageRef& s = storages_[size_t(b)];
+    if (!s) s = allocate(plan->capture().buffers[size_t(b)].bytes);
+    plan->bind(b, s->data);
+  }
+  ready_draws(given_draws);
+  PyThreadState* state = plan->needs_gil ? nullptr : PyEval_SaveThread();
+  try {
+    plan->run();
+    if (state) PyEval_RestoreThread(state);
+  } catch (const Error& e) {
+    if (state) PyEval_RestoreThread(state);
+    storages_.clear();
+    const bool partly = plan->failed >= plan->first_lasting;
+    throw Error(e.kind, std::string(e.what()) +
+                            (partly ? " (in a compiled function, part of whose changes to "
+                                      "parameters and buffers were made: do not go on from them)"
+                                    : " (in a compiled function; no parameter or buffer was "
+                                      "changed)"));
+  }
+  PyObject* result = finish();
+  storages_.clear();
+  return result;
+}
+
+PyObject* Replay::finish() {
+  static PyObject* step = key("step");
+  for (int b : plan->written) {
+    const StorageRef& hold = plan->capture().buffers[size_t(b)].hold;
+    Storage* s = hold ? hold.get() : storages_[size_t(b)].get();
+    ++s->version;
+    s->writer = kWriter;
+  }
+  for (const Node& node : plan->nodes)
+    if (node.step->live >= 0 && lives[size_t(node.step->live)].is_adam) {
+      PyObject* taken = PyLong_FromLongLong(node.adam.step);
+      for (py::handle s : lives[size_t(node.step->live)].states)
+        PyDict_SetItem(s.ptr(), step, taken);
+      Py_XDECREF(taken);
+    }
+  for (Grad& g : grads) {
+    TensorObject* t = grad_tensor(g);
+    if (g.final == Grad::none) {
+      Py_CLEAR(t->grad);
+    } else if (g.final == Grad::made) {
+      const StorageRef& s = storages_[size_t(g.made_view.buffer)];
+      PyObject* kept = g.kept.ptr();
+      if (!kept || as_tensor(kept)->array.storage.get() != s.get()) {
+        PyObject* made = wrap(g.made_view.on(s));
+        if (!made) return nullptr;
+        g.kept = py::reinterpret_steal<py::object>(made);
+      }
+      if (t->grad != g.kept.ptr()) Py_XSETREF(t->grad, Py_NewRef(g.kept.ptr()));
+      // Seen by the graph as a tensor whose values are new.
+      ++as_tensor(t->grad)->array.storage->version;
+    }
+  }
+  PyObject* leaves_out[64];
+  std::vector<PyObject*> many;
+  PyObject** made = leaves_out;
+  if (outputs.size() > 64) many.resize(outputs.size()), made = many.data();
+  size_t n = 0;
+  bool ok = true;
+  for (; ok && n < outputs.size(); ++n) {
+    const Result& r = outputs[n];
+    if (r.kind == Result::argument)
+      made[n] = Py_NewRef(now_[size_t(r.leaf)]);
+    else if (r.kind == Result::object)
+      made[n] = Py_NewRef(r.value.ptr());
+    else {
+      const StorageRef& hold = plan->capture().buffers[size_t(r.view.buffer)].hold;
+      made[n] =
+          wrap(r.view.on(r.kind == Result::part && hold ? hold : storages_[size_t(r.view.buffer)]));
+    }
+    ok = made[n] != nullptr;
+  }
+  PyObject* result = ok ? results.build(made) : nullptr;
+  for (size_t i = 0; i < n; ++i) Py_XDECREF(made[i]);
+  return result;
+}
+
+}  // namespace backtrail

@@ -1,0 +1,120 @@
+// A capture: the list of all that was executed while one was being recorded, on numbered buffers.
+//
+// What computes calls record_pointwise() or record_op() here; a plan is made from the result. A
+// step names the buffers it reads and writes and holds no reference to them, so that recording
+// changes neither lifetimes nor the choices that eager execution makes by them.
+#pragma once
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "plan/loop.h"
+#include "plan/op.h"
+#include "plan/optimizer.h"
+
+namespace backtrail {
+
+// An array of a step: a view of a buffer, or for pointwise steps a number.
+struct StepArray {
+  int buffer = -1;  // -1: none, or the number
+  int64_t offset = 0;
+  Dims shape, strides;
+  DType dtype = DType::f32;
+  double number = 0;
+  int64_t integer = 0;
+};
+
+struct Step {
+  enum Kind : uint8_t { pointwise, op, constant, adam, sgd, clip } kind;  // updates last
+  const char* name;
+  std::vector<StepArray> in, out;
+  // pointwise
+  PointwiseKernels kernels{};
+  DType compute = DType::f32;
+  unsigned masks = 0;
+  bool mask_output = false;
+  double cost = 0;
+  double values[kMaxAttrs] = {};
+  // op
+  const Op* op_ = nullptr;
+  std::vector<AttrValue> attrs;
+  std::vector<int64_t> lists;  // of the attributes, one after the other
+  int stream = -1;             // which draw of random numbers its last two attributes are
+  // constant: the bytes of the output
+  std::shared_ptr<std::vector<char>> bytes;
+  // optimizers and clipping: inputs and outputs come list after list, `n` arrays each
+  int n = 0;
+  bool has_second = false;  // amsgrad's or momentum's list is given
+  AdamOptions adam_options;
+  SgdOptions sgd_options;
+  double max_norm = 0, norm_type = 2;
+  int live = -1;  // whose settings are read anew at each replay
+};
+
+struct CaptureBuffer {
+  enum Kind : uint8_t {
+    internal,  // made and gone during the capture
+    fixed,     // was there before; the same memory at each replay
+    bound,     // of an argument, or of a gradient: another address at each replay
+    output,    // returned or kept: fresh memory at each replay
+  } kind = internal;
+  size_t bytes = 0;
+  StorageRef hold;  // of fixed buffers
+  bool alive = true;
+  const char* maker = nullptr;  // name of the first step that wrote it
+};
+
+class Capture {
+ public:
+  Capture();
+  ~Capture();
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  std::vector<Step> steps;
+  std::vector<CaptureBuffer> buffers;
+
+  // The number of an array's buffer; a storage seen for the first time gets one.
+  int buffer_of(const Array& a, bool reads);
+  StepArray array(const Array& a, bool reads);
+  StepArray written(const Array& a, const char* by);
+  // That of a storage seen before, or -1.
+  int find(const Array& a) const;
+  void freed(uint64_t serial);
+  bool is_new(const Array& a) const { return a.storage->serial > first_serial_; }
+
+ private:
+  std::unordered_map<uint64_t, int> numbers_;  // by storage serial
+  uint64_t first_serial_;
+};
+
+// The capture going on on this thread, or null. Execution inside an op is not recorded.
+extern thread_local Capture* capturing;
+
+// Nothing is recorded on this thread while one lives.
+class NotCaptured {
+ public:
+  NotCaptured() : before_(capturing) { capturing = nullptr; }
+  ~NotCaptured() { capturing = before_; }
+  NotCaptured(const NotCaptured&) = delete;
+  NotCaptured& operator=(const NotCaptured&) = delete;
+
+ private:
+  Capture* before_;
+};
+
+void record_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks,
+                      bool mask_output, const Operand* in, int n_in, const Array& out,
+                      const double* attrs, double cost, const char* name);
+void record_op(const Op& op, const Call& call);
+void record_constant(const char* name, const Array& a);  // of what it holds now
+
+// An update in place of lists of n arrays each, side by side. The lists are read, and written but
+// for the one at `only_read`; null ones are left out. `extra` is written as well.
+Step& record_update(Step::Kind kind, const char* name, std::initializer_list<const Array*> lists,
+                    int n, int only_read, const Array* extra = nullptr);
+
+// op.execute(call), recorded.
+void run_op(const Op& op, const Call& call);
+
+}  // namespace backtrail

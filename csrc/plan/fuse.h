@@ -1,0 +1,27 @@
+// Runs of pointwise steps over the same elements: computed block by block, so that what only they
+// use stays in L1.
+#pragma once
+#include <memory>
+
+#include "plan/capture.h"
+#include "plan/launch.h"
+
+namespace backtrail {
+
+struct Fused {
+  struct Member {
+    Launch launch;
+    const char* name;
+    int local[kOperands];  // the block in L1 that an operand lives in, or -1
+  };
+  std::vector<std::unique_ptr<Member>> members;
+  int locals = 0;
+  double cost = 0;
+  void refresh();
+  void run() const;
+};
+
+// How many of the steps from `first` on can be computed together: at least 1.
+int fusible(const std::vector<const Step*>& steps, int first);
+
+}  // namespace backtrail

@@ -1,0 +1,251 @@
+"""What a function can see: the Python objects behind it, as guards for a captured call.
+
+A captured call may be replayed only while every name, attribute and setting that the function could
+read is what it was. `survey` goes through all that can be reached from the function (its globals by
+name, closure, defaults, the attributes of objects, the items of containers) and returns the checks
+that say so. What it cannot look into (modules of the standard library and of installed packages,
+objects without a `__dict__`) is held by identity.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+from collections.abc import Iterable
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any
+
+from ._core import TensorBase, storage_serial
+
+_ATOMS = (bool, int, float, complex, str, bytes, type(None), type(...), range, slice, CodeType)
+_OPAQUE = (
+    BuiltinFunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    property,
+    staticmethod,
+    classmethod,
+)
+_FOREIGN_FOLDERS = tuple(
+    {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+_OWN = __name__.partition(".")[0]
+
+
+class Survey:
+    """The checks of one look around, with a text for each that says where it was found."""
+
+    def __init__(self, skip_state: bool = False) -> None:
+        self.checks: list[tuple[Any, ...]] = []
+        self.where: list[str] = []
+        self.serials: set[int] = set()  # of the memory of all tensors that were reached
+        self._seen: set[int] = set()
+        self._kept: list[Any] = []  # keeps ids in `_seen` valid
+        self._skip_state = skip_state
+
+    def visit(self, root: Any, path: str) -> None:
+        """Go through all that can be reached from an object."""
+        todo = [(root, path)]
+        while todo:
+            obj, where = todo.pop()
+            if isinstance(obj, _ATOMS) or id(obj) in self._seen:
+                continue
+            self._seen.add(id(obj))
+            self._kept.append(obj)
+            todo.extend(self._look_into(obj, where))
+
+    def _check(self, where: str, *check: Any) -> None:
+        self.checks.append(check)
+        self.where.append(where)
+
+    def _look_into(self, obj: Any, where: str) -> Iterable[tuple[Any, str]]:
+        if isinstance(obj, TensorBase):
+            self._check(where, "tensor", obj)
+            self.serials.add(storage_serial(obj))
+            return [(hook, f"{where}'s hook") for hook in obj._hooks or ()]
+        if isinstance(obj, FunctionType):
+            return self._function(obj, where)
+        if isinstance(obj, MethodType):
+            return [(obj.__self__, where.rpartition(".")[0] or where), (obj.__func__, where)]
+        if isinstance(obj, functools.partial):
+            return [(obj.func, where), (obj.args, where), (obj.keywords, where)]
+        if isinstance(obj, dict):
+            return self._items(obj, where)
+        if isinstance(obj, (list, tuple)):
+            if isinstance(obj, list):
+                self._check(where, "items", obj, tuple(obj))
+            return [(item, f"{where}[{i}]") for i, item in enumerate(obj)]
+        if isinstance(obj, (set, frozenset)):
+            self._check(where, "length", obj, len(obj))
+            return [(item, where) for item in obj]
+        if isinstance(obj, CellType):
+            return self._cell(obj, where)
+        if isinstance(obj, type):
+            return self._class(obj, where)
+        if isinstance(obj, (ModuleType, *_OPAQUE)) or _is_foreign(type(obj)):
+            return ()
+        return self._instance(obj, where)
+
+    def _items(self, obj: dict[Any, Any], where: str, but: tuple[str, ...] = ()) -> Any:
+        self._check(where, "length", obj, len(obj))
+        found = []
+        for key, value in obj.items():
+            text = f"{where}.{key}" if isinstance(key, str) else f"{where}[...]"
+            if key not in but if isinstance(key, str) else True:
+                self._check(text, "item", obj, key, value)
+                found.append((value, text))
+        return found
+
+    def _cell(self, cell: CellType, where: str) -> Any:
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            return ()
+        self._check(where, "cell", cell, value)
+        return [(value, where)]
+
+    def _function(self, f: FunctionType, where: str) -> Any:
+        if _is_own(f.__module__) or _is_foreign_file(f.__code__.co_filename):
+            return ()
+        found: list[tuple[Any, str]] = [(f.__defaults__, where), (f.__kwdefaults__, where)]
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            found.append((cell, name))
+        known = f.__globals__
+        names = _names(f.__code__)
+        for name in names:
+            if name in known:
+                value = known[name]
+                self._check(name, "item", known, name, value)
+                if isinstance(value, ModuleType):
+                    found += self._module(value, names, name)
+                else:
+                    found.append((value, name))
+        if f.__dict__:
+            found.append((f.__dict__, where))
+        return found
+
+    def _module(self, module: ModuleType, names: set[str], where: str) -> Any:
+        """Names that a function reads from a module of the user's."""
+        if _is_own(module.__name__) or _is_foreign_file(
+            getattr(module, "__file__", None) or ""
+        ):
+            return []
+        space = vars(module)
+        found = []
+        for name in names & space.keys():
+            self._check(f"{where}.{name}", "item", space, name, space[name])
+            found.append((space[name], f"{where}.{name}"))
+        return found
+
+    def _class(self, cls: type, where: str) -> Any:
+        if _is_foreign(cls):
+            return ()
+        found = []
+        for base in cls.__mro__:
+            if not (_is_own(base.__module__) or _is_foreign(base)):
+                for name, value in vars(base).items():
+                    if isinstance(value, (FunctionType, staticmethod, classmethod, property)):
+                        for part in _functions_of(value):
+                            found.append((part, f"{base.__name__}.{name}"))
+                    elif not (name.startswith("__") or name == "_abc_impl"):
+                        now = getattr(cls, name, None)
+                        if not callable(now):
+                            self._check(f"{where}.{name}", "attribute", cls, name, now)
+                            found.append((now, f"{where}.{name}"))
+        return found
+
+    def _instance(self, obj: Any, where: str) -> Any:
+        self._check(where, "type", obj, type(obj))
+        found: list[tuple[Any, str]] = [(type(obj), type(obj).__name__)]
+        settings = getattr(type(obj), "_live_settings", None)
+        if settings is not None:  # an optimizer
+            return found + self._optimizer(obj, settings, where)
+        if hasattr(obj, "__dict__"):
+            found += self._items(obj.__dict__, where)
+            self._seen.add(id(obj.__dict__))
+        for name in getattr(type(obj), "__slots__", ()):
+            if isinstance(name, str) and not name.startswith("__") and hasattr(obj, name):
+                value = getattr(obj, name)
+                self._check(f"{where}.{name}", "attribute", obj, name, value)
+                found.append((value, f"{where}.{name}"))
+        return found
+
+    def _optimizer(self, obj: Any, settings: tuple[str, ...], where: str) -> Any:
+        """An optimizer: but for the settings and counts that a replay reads anew."""
+        found = []
+        for name, value in obj.__dict__.items():
+            text = f"{where}.{name}"
+            self._check(text, "item", obj.__dict__, name, value)
+            if name == "param_groups":
+                self._check(text, "items", value, tuple(value))
+                for i, group in enumerate(value):
+                    found += self._items(group, f"{text}[{i}]", settings)
+            elif name == "state":
+                if self._skip_state:
+                    continue
+                self._check(text, "length", value, len(value))
+                for state in value.values():
+                    found += self._items(state, text, ("step",) if settings else ())
+                for param, state in value.items():
+                    self._check(text, "item", value, param, state)
+            else:
+                found.append((value, text))
+        return found
+
+
+def _functions_of(value: Any) -> list[Any]:
+    if isinstance(value, property):
+        return [f for f in (value.fget,) if f is not None]
+    return [getattr(value, "__func__", value)]
+
+
+def _is_own(module: str | None) -> bool:
+    return (module or "").partition(".")[0] == _OWN
+
+
+@functools.cache
+def _is_foreign_file(path: str) -> bool:
+    return not path or path.startswith("<frozen") or path.startswith(_FOREIGN_FOLDERS)
+
+
+@functools.cache
+def _is_foreign(cls: type) -> bool:
+    """Whether a class is of this package, the standard library or an installed one."""
+    name = cls.__module__
+    if _is_own(name):
+        # Its objects have attributes that the user sets; its code does not change.
+        return not hasattr(cls, "_live_settings") and not hasattr(cls, "named_parameters")
+    if name in ("__main__", "__mp_main__"):
+        return False
+    module = sys.modules.get(name)
+    return module is None or _is_foreign_file(getattr(module, "__file__", None) or "")
+
+
+@functools.cache
+def _names(code: CodeType) -> set[str]:
+    """Every name that the code, or a function defined in it, may look up."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names
+
+
+def survey(roots: Iterable[tuple[Any, str]], skip_state: bool = False) -> Survey:
+    """Look around from (object, name) pairs; `skip_state` leaves out the state of optimizers."""
+    found = Survey(skip_state)
+    for obj, name in roots:
+        found.visit(obj, name)
+    return found

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import backtrail as bt
 import pytest
+from backtrail import _core, cpp_extension
 from backtrail.autograd import gradcheck, gradgradcheck
 from backtrail.cpp_extension import BuildError, load, load_inline
 
@@ -107,3 +108,18 @@ def test_no_op_no_file_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
         load_inline("another", "", build_directory=tmp_path)
+
+
+def test_headers_of_an_editable_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the module and its headers, or the headers alone, lie apart from the Python files."""
+    package, site = tmp_path / "python" / "backtrail", tmp_path / "site" / "backtrail"
+    monkeypatch.setattr(cpp_extension, "__file__", str(package / "cpp_extension.py"))
+    monkeypatch.setattr(_core, "__file__", str(site / "_core.so"))
+    assert cpp_extension._find_include() == package / "include"
+    for folder in (tmp_path / "csrc" / "include", site / "include", package / "include"):
+        (folder / "backtrail").mkdir(parents=True)
+        (folder / "backtrail" / "op.h").touch()
+        assert cpp_extension._find_include() == folder
+    assert (cpp_extension.INCLUDE / "backtrail" / "op.h").exists()

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/storage.h"
 #include "core/team.h"
 
 namespace backtrail {
@@ -94,10 +95,10 @@ void set_num_threads(int n) {
 void* scratch(size_t bytes, int slot) {
   thread_local Scratch buffers[2][4];
   Scratch& s = buffers[handling][slot];
-  if (s.bytes < bytes) {
+  if (s.bytes < bytes || kExactBlocks) {
     std::free(s.data);
-    size_t rounded = (bytes + bytes / 4 + 4095) / 4096 * 4096;
-    s.data = std::aligned_alloc(4096, rounded);
+    size_t rounded = kExactBlocks ? bytes : (bytes + bytes / 4 + 4095) / 4096 * 4096;
+    if (posix_memalign(&s.data, 4096, rounded)) s.data = nullptr;
     s.bytes = s.data ? rounded : 0;
     if (!s.data) fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
   }

@@ -74,6 +74,9 @@ StorageRef allocate(size_t bytes) {
     block = list.back();
     list.pop_back();
     p.stats.cached -= sc.bytes;
+  } else if (kExactBlocks) {
+    if (posix_memalign(&block, kAlignment, kAlignment + bytes))
+      fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
   } else {
     size_t total = kAlignment + sc.bytes;
     bool huge = sc.bytes >= kHugePage;
@@ -107,7 +110,7 @@ void StorageRef::destroy(Storage* s) {
   Pool& p = pool();
   size_t bytes = class_bytes(s->size_class);
   p.stats.in_use -= bytes;
-  if (p.stats.cached + bytes > cache_limit()) {
+  if (kExactBlocks || p.stats.cached + bytes > cache_limit()) {
     std::free(s);
     return;
   }

@@ -11,6 +11,14 @@ namespace backtrail {
 
 constexpr size_t kAlignment = 64;
 
+// Under the address sanitizer blocks have just the size asked for and are not kept for reuse: what
+// reads past them, or too late, is seen.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kExactBlocks = true;
+#else
+constexpr bool kExactBlocks = false;
+#endif
+
 struct Storage {
   int64_t refs;
   void* data;

@@ -1,4 +1,5 @@
-// Reads the CPU once and chooses the kernel table; BACKTRAIL_ISA overrides.
+// Reads the CPU once and chooses the kernel table; BACKTRAIL_ISA overrides. The build says with
+// BACKTRAIL_WITH_* which tables there are.
 #include <cstdlib>
 #include <cstring>
 
@@ -11,11 +12,16 @@ namespace backtrail {
   namespace isa {                 \
   extern const KernelTable table; \
   }
-#if defined(__x86_64__)
+#ifdef BACKTRAIL_WITH_v2
 BACKTRAIL_DECLARE(v2)
+#endif
+#ifdef BACKTRAIL_WITH_v3
 BACKTRAIL_DECLARE(v3)
+#endif
+#ifdef BACKTRAIL_WITH_v4
 BACKTRAIL_DECLARE(v4)
-#else
+#endif
+#ifdef BACKTRAIL_WITH_base
 BACKTRAIL_DECLARE(base)
 #endif
 #undef BACKTRAIL_DECLARE
@@ -29,15 +35,20 @@ struct Candidate {
 
 // From the least to the most capable.
 const Candidate* candidates(int& count) {
-#if defined(__x86_64__)
   static const Candidate all[] = {
+#ifdef BACKTRAIL_WITH_v2
       {&v2::table, bool(__builtin_cpu_supports("x86-64-v2"))},
-      {&v3::table, bool(__builtin_cpu_supports("x86-64-v3"))},
-      {&v4::table, bool(__builtin_cpu_supports("x86-64-v4"))},
-  };
-#else
-  static const Candidate all[] = {{&base::table, true}};
 #endif
+#ifdef BACKTRAIL_WITH_v3
+      {&v3::table, bool(__builtin_cpu_supports("x86-64-v3"))},
+#endif
+#ifdef BACKTRAIL_WITH_v4
+      {&v4::table, bool(__builtin_cpu_supports("x86-64-v4"))},
+#endif
+#ifdef BACKTRAIL_WITH_base
+      {&base::table, true},
+#endif
+  };
   count = int(sizeof all / sizeof *all);
   return all;
 }

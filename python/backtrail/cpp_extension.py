@@ -31,7 +31,22 @@ from .derivatives import publish_derivative
 from .elementwise import publish
 from .tensor import ops
 
-INCLUDE = Path(__file__).parent / "include"
+
+def _find_include() -> Path:
+    """Return the folder of `backtrail/op.h`: in the package, beside _core, or in a checkout.
+
+    An editable installation leaves the Python files in the checkout and puts the rest elsewhere.
+    """
+    package = Path(__file__).resolve().parent
+    folders = (
+        package / "include",
+        Path(_core.__file__ or package).parent / "include",
+        package.parent.parent / "csrc" / "include",
+    )
+    return next((f for f in folders if (f / "backtrail" / "op.h").exists()), folders[0])
+
+
+INCLUDE = _find_include()
 _FLAGS = (
     "-std=c++17",
     "-O3",

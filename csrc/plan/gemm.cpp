@@ -21,8 +21,9 @@ constexpr double kPackTime = 8;     // of an element, over that of a multiply-ad
 constexpr double kTaskNs = 5e3;     // least work of a task in a batch
 constexpr double kBytesPerNs = 30;  // of one thread, from cache
 // Up to so many rows of C, a row-contiguous B is read where it lies; to the fewer when its rows
-// fall into the same cache sets.
-constexpr int64_t kDirectRows = 320, kDirectRowsAliased = 128;
+// fall into the same cache sets, or it comes from memory.
+constexpr int64_t kDirectRows = 320, kDirectRowsAliased = 128, kDirectRowsFar = 64;
+constexpr double kFarBytes = 16 << 20;
 constexpr double kJoinTime = 12;              // of an element of a piece of k, as above
 constexpr int64_t kPieceBytes = 16 << 20;     // most that pieces may take before they are joined
 constexpr double kJoinNs = 0.2;               // of an element
@@ -144,7 +145,9 @@ void run_thin(const GemmTable<T>& kernels, const Problem<T>& p) {
 template <class T>
 void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool aliased = p.b.rs * int64_t(sizeof(T)) % 4096 == 0;
-  const bool pack_b = p.b.cs != 1 || p.m > (aliased ? kDirectRowsAliased : kDirectRows);
+  const bool far = double(p.k) * double(p.n) * sizeof(T) > kFarBytes;
+  const int64_t direct = far ? kDirectRowsFar : aliased ? kDirectRowsAliased : kDirectRows;
+  const bool pack_b = p.b.cs != 1 || p.m > direct;
   const int64_t width = piece(p.n, kernels.nc, kernels.nr);
   const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t panel = (p.depth + 1) * kernels.lanes;  // odd: panels in different cache sets

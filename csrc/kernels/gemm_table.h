@@ -58,6 +58,11 @@ struct GemmTable {
   T (*dot)(int64_t k, const T* a, int64_t as, const T* b, int64_t bs);
 };
 
+// c[m, n] = a[m, k] @ b[k, n] modulo 2^64; rows of b and c are contiguous.
+using IntegerProduct = void (*)(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs,
+                                int64_t a_cs, const int64_t* b, int64_t b_rs, int64_t* c,
+                                int64_t c_rs);
+
 // Elements GemmBlock::a_panel needs.
 constexpr int64_t a_panel_size(int64_t mr, int64_t k) { return mr * (k + 32); }
 

@@ -15,6 +15,8 @@ extern const AttentionTable<float> attention_f32;
 extern const AttentionTable<double> attention_f64;
 extern const GemmTable<float> gemm_f32;
 extern const GemmTable<double> gemm_f64;
+void integer_product(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs, int64_t a_cs,
+                     const int64_t* b, int64_t b_rs, int64_t* c, int64_t c_rs);
 extern const NumericTable numeric;
 
 #define BACKTRAIL_NAME_(x) #x
@@ -33,6 +35,7 @@ const KernelTable table = {
     &attention_f64,
     &gemm_f32,
     &gemm_f64,
+    integer_product,
     &numeric};
 
 }  // namespace BACKTRAIL_TARGET

@@ -22,6 +22,7 @@ struct KernelTable {
   const AttentionTable<double>* attention_f64;
   const GemmTable<float>* gemm_f32;
   const GemmTable<double>* gemm_f64;
+  IntegerProduct integer_product;
   const NumericTable* numeric;  // conversions, random numbers, optimizer updates
 };
 

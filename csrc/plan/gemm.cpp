@@ -25,10 +25,11 @@ constexpr double kBytesPerNs = 30;  // of one thread, from cache
 constexpr int64_t kDirectRows = 320, kDirectRowsAliased = 128, kDirectRowsFar = 64;
 constexpr double kFarBytes = 16 << 20;
 constexpr double kJoinTime = 12;              // of an element of a piece of k, as above
-constexpr int64_t kPieceBytes = 16 << 20;     // most that pieces may take before they are joined
+constexpr int64_t kPieceBytes = 4 << 20;      // most that pieces may take before they are joined
 constexpr double kJoinNs = 0.2;               // of an element
 constexpr int64_t kJoinedElements = 1 << 15;  // of a task
-constexpr int64_t kThinDepth = 128;           // least k of a thin product: part of what results are
+constexpr int64_t kThinDepth =
+    64;  // least k of a thin product, for each row: part of what results are
 constexpr int64_t kThinWidth = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -56,7 +57,8 @@ struct Problem {
     if (m == 1) a.rs = 1;
     if (n == 1) b.cs = 1;
     is_dot = rows == 1 && n == 1;
-    is_thin = std::min(rows, n) <= kernels.thin_rows && k >= kThinDepth;
+    const int64_t few = std::min(rows, n);
+    is_thin = few <= kernels.thin_rows && k >= few * kThinDepth;
     // Few columns: seen as few rows, so that vectors run along the many.
     transposed = is_thin ? n < m : n <= kernels.lanes / 2 && m >= 2 * kernels.lanes;
     if (transposed) {

@@ -27,9 +27,9 @@ struct Epilogue {
 // The same bits for any strides, blocks, threads and AVX2 or AVX-512: the order of additions
 // depends on the shape alone. k is cut into even pieces of at most 512; an element is the sum, in
 // ascending order, of `start` and one chain of fused multiply-adds for each piece, whatever m and n
-// are. But thin products (at most 4 rows or columns, k at least 128) are sums of one vector of
-// interleaved chains, and the dot product (m = n = 1) of 4 vectors. Uses scratch slots 1 to 3. k =
-// 0 leaves the epilogue of `start`.
+// are. But thin products (at most 4 rows or columns, k at least 64 for each) are sums of one vector
+// of interleaved chains, and the dot product (m = n = 1) of 4 vectors. Uses scratch slots 1 to 3. k
+// = 0 leaves the epilogue of `start`.
 template <class T>
 void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<const T> a,
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue = {});

@@ -61,16 +61,39 @@ void prepare_matmul(Call& c) {
   c.out[0] = empty(shape, a.dtype);
 }
 
-// Integers: a plain loop, exact modulo 2^64.
+// Integers, exact modulo 2^64.
 void integer_product(int64_t m, int64_t n, int64_t k, MatView<const int64_t> a,
                      MatView<const int64_t> b, MatView<int64_t> c) {
-  parallel_for(m, double(m) * double(n) * double(k), [&](int64_t i) {
-    for (int64_t j = 0; j < n; ++j) {
-      uint64_t sum = 0;
-      for (int64_t p = 0; p < k; ++p)
-        sum += uint64_t(a.data[i * a.rs + p * a.cs]) * uint64_t(b.data[p * b.rs + j * b.cs]);
-      c.data[i * c.rs + j] = int64_t(sum);
-    }
+  constexpr int64_t kRows = 16, kDepth = 64;  // of a task
+  if (n == 1) {                               // a column of c is contiguous too
+    std::swap(m, n);
+    std::swap(a, b);
+    a = {a.data, a.cs, a.rs};
+    b = {b.data, b.cs, b.rs};
+  }
+  const double products = double(m) * double(n) * double(k);
+  const bool by_columns = m == 1 && b.rs == 1 && a.cs == 1;
+  if (by_columns)
+    return parallel_for((n + kRows - 1) / kRows, products / 2, [&](int64_t task) {
+      for (int64_t j = task * kRows; j < std::min(n, (task + 1) * kRows); ++j) {
+        uint64_t sum = 0;
+        for (int64_t p = 0; p < k; ++p) sum += uint64_t(a.data[p]) * uint64_t(b.data[p + j * b.cs]);
+        c.data[j] = int64_t(sum);
+      }
+    });
+  if (b.cs != 1 && n > 1) {  // its rows brought together
+    int64_t* rows = static_cast<int64_t*>(scratch(size_t(k * n) * sizeof(int64_t)));
+    parallel_for((k + kDepth - 1) / kDepth, double(k) * double(n), [&](int64_t task) {
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t p = task * kDepth; p < std::min(k, (task + 1) * kDepth); ++p)
+          rows[p * n + j] = b.data[p * b.rs + j * b.cs];
+    });
+    b = {rows, n, 1};
+  }
+  parallel_for((m + kRows - 1) / kRows, products / 8, [&](int64_t task) {
+    const int64_t i = task * kRows;
+    kernels().integer_product(std::min(kRows, m - i), n, k, a.data + i * a.rs, a.rs, a.cs, b.data,
+                              b.rs, c.data + i * c.rs, c.rs);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "plan/gemm.h"
 #include "plan/loop.h"
 #include "plan/registry.h"
 
@@ -139,7 +140,7 @@ void check_rows(double tolerance) {
 template <class T>
 void check_matmul(double tolerance) {
   for (int64_t m : {1, 3, 70}) {
-    const int64_t k = 65, n = 45;
+    const int64_t k = 205, n = 45;
     Array a = numbers<T>(Dims{m, k}, -1, 1), b = numbers<T>(Dims{k, n}, -1, 1);
     Array c = run("matmul", {a, b});
     for (int64_t i = 0; i < m; ++i)
@@ -150,6 +151,41 @@ void check_matmul(double tolerance) {
         check("matmul", i * n + j, c.data<T>()[i * n + j], sum, tolerance * 10);
       }
   }
+}
+
+// A sum begun elsewhere, a bias, and a function of the finished elements, each applied once.
+template <class T>
+void check_epilogue(const GemmTable<T>& table, double tolerance) {
+  const int64_t sizes[][3] = {{1, 1, 9},    {1, 40, 70},      {70, 1, 300},
+                              {3, 50, 600}, {40, 3, 20},      {33, 65, 0},
+                              {33, 65, 17}, {130, 200, 1100}, {10, 20, 9000}};
+  for (const auto& [m, n, k] : sizes)
+    for (int form = 0; form < 4; ++form) {  // which operands lie transposed
+      const bool ta = form & 1, tb = form & 2;
+      Array a = numbers<T>(Dims{m, k}, -1, 1), b = numbers<T>(Dims{k, n}, -1, 1);
+      Array c = numbers<T>(Dims{m, n}, -1, 1), start = numbers<T>(Dims{m, n}, -1, 1);
+      Array bias = numbers<T>(Dims{n}, -1, 1);
+      const MatView<const T> va{a.data<const T>(), ta ? 1 : k, ta ? m : 1};
+      const MatView<const T> vb{b.data<const T>(), tb ? 1 : n, tb ? k : 1};
+      const T factor = 2;
+      Epilogue<T> e;
+      e.accumulate = true;
+      e.bias = bias.data<const T>();
+      e.context = &factor;
+      e.after = [](const void* context, T* at, int64_t rs, int64_t rows, int64_t cols) {
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j < cols; ++j)
+            at[i * rs + j] = *static_cast<const T*>(context) * at[i * rs + j] + 1;
+      };
+      gemm<T>(table, m, n, k, va, vb, {c.data<T>(), n, 1}, e);
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) {
+          double sum = double(start.data<T>()[i * n + j]) + bias.data<T>()[j];
+          for (int64_t p = 0; p < k; ++p)
+            sum += double(va.data[i * va.rs + p * va.cs]) * vb.data[p * vb.rs + j * vb.cs];
+          check("epilogue", i * n + j, c.data<T>()[i * n + j], 2 * sum + 1, tolerance * 100);
+        }
+    }
 }
 
 }  // namespace
@@ -164,6 +200,8 @@ int main() {
     check_rows<double>(1e-14);
     check_matmul<float>(1e-6);
     check_matmul<double>(1e-14);
+    check_epilogue(*kernels().gemm_f32, 1e-6);
+    check_epilogue(*kernels().gemm_f64, 1e-14);
   } catch (const Error& e) {
     std::printf("error: %s\n", e.what());
     return 1;

@@ -4,8 +4,8 @@
 // The logits are needed for the loss and again for the gradients. So that they are computed once,
 // the forward pass makes the gradients for an incoming gradient of 1, and the derivative scales
 // them. A loss of each row (no reduction) has an incoming gradient of each row, known only in the
-// backward pass: there they are made then. Where one chunk holds all rows, the results have the bits
-// of linear and cross_entropy; sums over more of them are rounded in another place.
+// backward pass: there they are made then. Where one chunk holds all rows, the results have the
+// bits of linear and cross_entropy; sums over more of them are rounded in another place.
 #include "core/parallel.h"
 #include "kernels/table.h"
 #include "plan/check.h"

@@ -223,11 +223,12 @@ Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, boo
 }
 
 void Launch::refresh() {
+  if (manner == nothing) return;
   for (int j = 0; j <= n_in; ++j) {
     const Array* a = arrays[j];
     if (!a) continue;
     base[j] = a->data();
-    if (!constant[j] || manner == nothing) continue;
+    if (!constant[j]) continue;
     char element[8];
     kernels().numeric->convert[int(a->dtype)][int(dtypes[j])](base[j], element, 1);
     splat(splats[j], element, item_size(dtypes[j]));

@@ -1,20 +1,52 @@
 // Checking guards: a few nanoseconds each, for there may be hundreds at every call.
 #include "bindings/guards.h"
 
+#include <unordered_map>
+
 #include "bindings/spec.h"
 
 namespace py = pybind11;
 
 namespace backtrail {
+namespace {
+
+// A number that every change of a dict changes, or 0 where Python keeps none that can be relied on.
+uint64_t version_of(PyObject* dict) {
+#if PY_VERSION_HEX < 0x030c0000
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#else
+  (void)dict;
+  return 0;
+#endif
+}
+
+}  // namespace
 
 Guards::Guards(const py::list& list) {
+  std::unordered_map<PyObject*, size_t> places;
   for (const py::handle entry : list) {
     const auto t = py::reinterpret_borrow<py::tuple>(entry);
     const std::string kind = py::cast<std::string>(t[0]);
+    const int number = int(count_++);
+    const py::object holder = t[1];
+    if (kind == "item" || (kind == "length" && PyDict_Check(holder.ptr()))) {
+      const auto [it, fresh] = places.try_emplace(holder.ptr(), dicts_.size());
+      if (fresh) {
+        dicts_.emplace_back();
+        dicts_.back().dict = holder;
+      }
+      Dict& d = dicts_[it->second];
+      if (kind == "item")
+        d.items.push_back({number, t[2], t[3]});
+      else
+        d.length = py::cast<int64_t>(t[2]), d.length_number = number;
+      continue;
+    }
     Check c;
-    c.holder = t[1];
-    if (kind == "item" || kind == "attribute") {
-      c.kind = kind == "item" ? Check::item : Check::attribute;
+    c.number = number;
+    c.holder = holder;
+    if (kind == "attribute") {
+      c.kind = Check::attribute;
       c.key = t[2];
       c.value = t[3];
     } else if (kind == "length") {
@@ -22,7 +54,7 @@ Guards::Guards(const py::list& list) {
       c.n = py::cast<int64_t>(t[2]);
     } else if (kind == "tensor") {
       c.kind = Check::tensor;
-      const TensorObject* tensor = as_tensor(c.holder.ptr());
+      const TensorObject* tensor = as_tensor(holder.ptr());
       c.array = tensor->array;
       c.requires_grad = tensor->needs_grad();
       c.hooks = tensor->hooks;
@@ -35,13 +67,18 @@ Guards::Guards(const py::list& list) {
   }
 }
 
+int Guards::Dict::broken() const {
+  if (length >= 0 && PyDict_GET_SIZE(dict.ptr()) != length) return length_number;
+  for (const Item& i : items) {
+    PyObject* now = PyDict_GetItemWithError(dict.ptr(), i.key.ptr());
+    if (!now || !same_value(i.value.ptr(), now)) return i.number;
+  }
+  return -1;
+}
+
 bool Guards::holds(const Check& c) {
   PyObject* holder = c.holder.ptr();
   switch (c.kind) {
-    case Check::item: {
-      PyObject* now = PyDict_GetItemWithError(holder, c.key.ptr());
-      return now && same_value(c.value.ptr(), now);
-    }
     case Check::length: return PyObject_Size(holder) == c.n;
     case Check::items: {
       const Py_ssize_t n = PyTuple_GET_SIZE(c.value.ptr());
@@ -74,13 +111,22 @@ bool Guards::holds(const Check& c) {
   return false;
 }
 
-int Guards::broken() const {
-  for (size_t i = 0; i < checks_.size(); ++i)
-    if (!holds(checks_[i])) {
-      PyErr_Clear();
-      return int(i);
+int Guards::broken() {
+  int number = -1;
+  for (const Check& c : checks_)
+    if (!holds(c)) {
+      number = c.number;
+      break;
     }
-  return -1;
+  for (Dict& d : dicts_) {
+    if (number >= 0) break;
+    const uint64_t version = version_of(d.dict.ptr());
+    if (version && version == d.version) continue;
+    number = d.broken();
+    if (number < 0) d.version = version;
+  }
+  if (number >= 0) PyErr_Clear();
+  return number;
 }
 
 }  // namespace backtrail

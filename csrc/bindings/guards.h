@@ -18,25 +18,45 @@ class Guards {
   //   ("type", object, type)
   //   ("tensor", tensor)           the same memory, shape, dtype, requires_grad and hooks as now
   explicit Guards(const pybind11::list& list);
-  // The number of the first that does not hold, or -1.
-  int broken() const;
+  // The number of one that does not hold, or -1.
+  int broken();
+  size_t size() const { return count_; }
   template <class F>
   void each_object(F& f) {
     for (Check& c : checks_) f(c.holder), f(c.key), f(c.value);
+    for (Dict& d : dicts_) {
+      f(d.dict);
+      for (Item& i : d.items) f(i.key), f(i.value);
+    }
   }
-  size_t size() const { return checks_.size(); }
 
  private:
   struct Check {
-    enum Kind : uint8_t { item, length, items, cell, attribute, type, tensor } kind;
+    enum Kind : uint8_t { length, items, cell, attribute, type, tensor } kind;
+    int number;
     pybind11::object holder, key, value;
     int64_t n = 0;
     Array array;  // of a tensor, with its storage held
     bool requires_grad = false;
     PyObject* hooks = nullptr;
   };
+  struct Item {
+    int number;
+    pybind11::object key, value;
+  };
+  // All that is known of one dict, and its version when that was last seen to hold.
+  struct Dict {
+    pybind11::object dict;
+    uint64_t version = 0;
+    int64_t length = -1;
+    int length_number = -1;
+    std::vector<Item> items;
+    int broken() const;
+  };
   static bool holds(const Check& c);
   std::vector<Check> checks_;
+  std::vector<Dict> dicts_;
+  size_t count_ = 0;
 };
 
 }  // namespace backtrail

@@ -166,8 +166,16 @@ py::object Recorder::replay(const py::list& guards) {
   recording_->grads.clear();
   for (size_t b = 0; b < recording_->buffers.size(); ++b)
     if (recording_->buffers[b].kind == CaptureBuffer::output) p->fresh.push_back(int(b));
+  // What an argument's buffer was in the call that was watched is not held for longer than that of
+  // any other call.
+  p->storages.resize(recording_->buffers.size());
+  for (size_t b = 0; b < recording_->buffers.size(); ++b)
+    if (recording_->buffers[b].kind == CaptureBuffer::bound)
+      p->storages[b] = std::move(recording_->buffers[b].hold);
   const int draw_count = int(recording_->draws.size());
   p->plan.reset(new Plan(std::move(recording_), draw_count));
+  for (size_t b = 0; b < p->storages.size(); ++b)
+    if (p->storages[b]) p->plan->bind(int(b), p->storages[b]->data);
   p->arguments = std::move(arguments_);
   p->results = std::move(results_);
   p->leaves = leaves_;

@@ -1,6 +1,9 @@
 // Doing a captured call again: checks, addresses, settings, the run, and what Python gets to see.
 #include "bindings/replay.h"
 
+#include <cstring>
+#include <exception>
+
 namespace backtrail {
 
 namespace {
@@ -57,7 +60,7 @@ bool Replay::ready_grads() {
       return false;
     const int64_t shift = (a.offset - g.entry_view.offset) * int64_t(a.item());
     plan->bind(g.entry_view.buffer, static_cast<char*>(a.storage->data) + shift);
-    storages_[size_t(g.entry_view.buffer)] = a.storage;
+    storages[size_t(g.entry_view.buffer)] = a.storage;
   }
   for (Grad& g : grads) {
     if (g.final != Grad::made) continue;
@@ -67,7 +70,7 @@ bool Replay::ready_grads() {
     const bool mine = kept && Py_REFCNT(kept) == (t->grad == kept ? 2 : 1) &&
                       as_tensor(kept)->array.storage->refs == 1 && !as_tensor(kept)->needs_grad();
     const size_t b = size_t(g.made_view.buffer);
-    if (mine && !storages_[b]) storages_[b] = as_tensor(kept)->array.storage;
+    if (mine && !storages[b]) storages[b] = as_tensor(kept)->array.storage;
   }
   return true;
 }
@@ -144,9 +147,9 @@ void Replay::ready_draws(PyObject* given) {
 PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) {
   if (capturing || busy) Py_RETURN_NOTIMPLEMENTED;
   Busy while_running(busy);
-  storages_.assign(plan->capture().buffers.size(), StorageRef());
-  if (!fits(args, kwargs) || !ready_grads() || !ready_lives()) {
-    storages_.clear();
+  if (!fits(args, kwargs)) Py_RETURN_NOTIMPLEMENTED;
+  for (StorageRef& s : storages) s = StorageRef();
+  if (!ready_grads() || !ready_lives()) {
     PyErr_Clear();
     Py_RETURN_NOTIMPLEMENTED;
   }
@@ -154,10 +157,10 @@ PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) 
     const Array& a = as_tensor(now_[size_t(b.leaf)])->array;
     plan->bind(b.buffer,
                static_cast<char*>(a.storage->data) + (a.offset - b.offset) * int64_t(a.item()));
-    storages_[size_t(b.buffer)] = a.storage;
+    storages[size_t(b.buffer)] = a.storage;
   }
   for (int b : fresh) {
-    StorageRef& s = storages_[size_t(b)];
+    StorageRef& s = storages[size_t(b)];
     if (!s) s = allocate(plan->capture().buffers[size_t(b)].bytes);
     plan->bind(b, s->data);
   }
@@ -168,7 +171,7 @@ PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) 
     if (state) PyEval_RestoreThread(state);
   } catch (const Error& e) {
     if (state) PyEval_RestoreThread(state);
-    storages_.clear();
+    let_go();
     const bool partly = plan->failed >= plan->first_lasting;
     throw Error(e.kind, std::string(e.what()) +
                             (partly ? " (in a compiled function, part of whose changes to "
@@ -177,15 +180,58 @@ PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) 
                                       "changed)"));
   }
   PyObject* result = finish();
-  storages_.clear();
+  let_go();
   return result;
+}
+
+// The arguments' memory stays for profile(); no one else must see the results held.
+void Replay::let_go() {
+  for (int b : fresh) storages[size_t(b)] = StorageRef();
+}
+
+std::vector<double> Replay::profile(int n) {
+  if (n < 1) fail(ErrorKind::value, "profile: n is %d; it must be at least 1", n);
+  if (busy) fail(ErrorKind::runtime, "profile: the plan is running on another thread");
+  for (size_t b = 0; b < storages.size(); ++b)
+    if (plan->capture().buffers[b].kind == CaptureBuffer::bound && !storages[b])
+      fail(ErrorKind::runtime, "profile: call the function once more first");
+  Busy while_running(busy);
+  for (int b : fresh) {
+    StorageRef& s = storages[size_t(b)];
+    s = allocate(plan->capture().buffers[size_t(b)].bytes);
+    plan->bind(b, s->data);
+  }
+  std::vector<std::vector<char>> before;
+  auto memory = [&](int b) {
+    const StorageRef& hold = plan->capture().buffers[size_t(b)].hold;
+    const Storage* s = storages[size_t(b)] ? storages[size_t(b)].get() : hold.get();
+    return std::make_pair(static_cast<char*>(s->data), s->bytes);
+  };
+  for (int b : plan->written) {
+    const auto [data, bytes] = memory(b);
+    before.emplace_back(data, data + bytes);
+  }
+  std::vector<double> seconds;
+  PyThreadState* state = plan->needs_gil ? nullptr : PyEval_SaveThread();
+  std::exception_ptr problem;
+  try {
+    seconds = plan->profile(n);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  if (state) PyEval_RestoreThread(state);
+  for (size_t i = 0; i < before.size(); ++i)
+    std::memcpy(memory(plan->written[i]).first, before[i].data(), before[i].size());
+  let_go();
+  if (problem) std::rethrow_exception(problem);
+  return seconds;
 }
 
 PyObject* Replay::finish() {
   static PyObject* step = key("step");
   for (int b : plan->written) {
     const StorageRef& hold = plan->capture().buffers[size_t(b)].hold;
-    Storage* s = hold ? hold.get() : storages_[size_t(b)].get();
+    Storage* s = hold ? hold.get() : storages[size_t(b)].get();
     ++s->version;
     s->writer = kWriter;
   }
@@ -201,7 +247,7 @@ PyObject* Replay::finish() {
     if (g.final == Grad::none) {
       Py_CLEAR(t->grad);
     } else if (g.final == Grad::made) {
-      const StorageRef& s = storages_[size_t(g.made_view.buffer)];
+      const StorageRef& s = storages[size_t(g.made_view.buffer)];
       PyObject* kept = g.kept.ptr();
       if (!kept || as_tensor(kept)->array.storage.get() != s.get()) {
         PyObject* made = wrap(g.made_view.on(s));
@@ -228,7 +274,7 @@ PyObject* Replay::finish() {
     else {
       const StorageRef& hold = plan->capture().buffers[size_t(r.view.buffer)].hold;
       made[n] =
-          wrap(r.view.on(r.kind == Result::part && hold ? hold : storages_[size_t(r.view.buffer)]));
+          wrap(r.view.on(r.kind == Result::part && hold ? hold : storages[size_t(r.view.buffer)]));
     }
     ok = made[n] != nullptr;
   }

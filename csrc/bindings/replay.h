@@ -77,16 +77,19 @@ struct Replay {
   std::unordered_set<const Storage*> fixed_written;
   bool grad_mode_then = true;
   DType default_then = DType::f32;
+  std::vector<StorageRef> storages;  // by buffer: of fresh and bound ones, in the last call
   bool busy = false;
 
   // The result of the call; NotImplemented where this plan is not for it.
   PyObject* call(PyObject* args, PyObject* kwargs, PyObject* given_draws);
+  // Median seconds of each node over n runs on the arguments of the last call; what they change is
+  // put back.
+  std::vector<double> profile(int n);
   template <class F>
   void each_object(F f);
 
  private:
   std::vector<PyObject*> now_;        // the tensors of the arguments
-  std::vector<StorageRef> storages_;  // of fresh and bound buffers, in this run
   bool fits(PyObject* args, PyObject* kwargs);
   bool ready_grads();
   bool ready_lives();
@@ -95,6 +98,7 @@ struct Replay {
     return as_tensor(g.leaf >= 0 ? now_[size_t(g.leaf)] : g.tensor.ptr());
   }
   PyObject* finish();
+  void let_go();
 };
 
 template <class F>

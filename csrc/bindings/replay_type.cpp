@@ -115,7 +115,7 @@ PyObject* replay_profile(PyObject* self, PyObject* runs) {
   const long n = PyLong_AsLong(runs);
   if (PyErr_Occurred()) return nullptr;
   return guarded([&]() -> PyObject* {
-    return py::cast(as_replay(self).plan->profile(int(n))).release().ptr();
+    return py::cast(as_replay(self).profile(int(n))).release().ptr();
   });
 }
 

@@ -24,6 +24,7 @@ Plan::Plan(std::unique_ptr<Capture> capture, int draw_count)
   make_nodes();
   place();
   for (Node& n : nodes) {
+    if (n.moves) continue;
     if (n.launch) n.launch->refresh();
     if (n.fused) n.fused->refresh();
   }

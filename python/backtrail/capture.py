@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any, overload
 
-from ._core import Node, Recorder, TensorBase, capturing, fit, full, storage_serial
+from ._core import Node, Recorder, TensorBase, capturing, fit, full, set_grad_enabled, storage_serial
 from .creation import zeros_like
 from .graph import gradients, toposort
 from .plan import Plan
@@ -64,6 +64,10 @@ class Compiled:
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
+
+    def _watched(self) -> list[Any]:
+        """Return what a captured function that calls this one depends on."""
+        return [self._function]
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
@@ -150,8 +154,9 @@ class Compiled:
 
     def _refuse(self, problem: str) -> None:
         """Forgive a problem once: state that is made at the first call is there at the second."""
-        if problem not in self._refused and len(self._refused) < 4:
-            self._refused.add(problem)
+        kind = problem.partition(" (")[0]
+        if kind not in self._refused and len(self._refused) < 4:
+            self._refused.add(kind)
             return
         raise RuntimeError(f"{self!r} cannot be captured: {problem}")
 
@@ -272,11 +277,13 @@ def _capture_backward(
     grads = [zeros_like(t).contiguous() for t in outputs]
     back = Recorder()
     back.adopt_draws(recorder)
+    before = set_grad_enabled(False)  # as it will be when the plan is used
     back.start()
     try:
-        found = gradients(outputs, grads, inputs, True, False)
+        found = gradients(outputs, grads, inputs, True, False, leaf_hooks=False)
     finally:
         back.stop()
+        set_grad_enabled(before)
     kept: list[Tensor] = []
     params: list[Tensor] = []
     given = {storage_serial(t): t for t in arguments}

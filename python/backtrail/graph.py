@@ -69,6 +69,7 @@ def gradients(
     inputs: Sequence[Tensor],
     retain_graph: bool,
     create_graph: bool,
+    leaf_hooks: bool = True,
 ) -> list[Tensor | None]:
     """Return d(tensors)/d(input), contracted with `grads`; None where there is no path."""
     captured: dict[tuple[Node, int], Any] = {
@@ -78,7 +79,7 @@ def gradients(
     found = []
     for t in inputs:
         grad = pending.get(t) if t.grad_fn is None else captured[t.grad_fn, t._output]
-        if grad is not None and t.grad_fn is None and t._hooks:
+        if leaf_hooks and grad is not None and t.grad_fn is None and t._hooks:
             grad = _run_hooks(t._hooks, grad)
         found.append(grad)
     return found

@@ -51,7 +51,7 @@ class Plan:
         print(self)
 
     def profile(self, n: int = 100) -> None:
-        """Print the median time of each node over n replays, which change no tensor."""
+        """Print the median time of each node, over n replays of the last call that change nothing."""
         print(_table(self._replay.nodes(), self._replay.profile(n)))
 
 

@@ -96,6 +96,8 @@ class Survey:
             return self._class(obj, where)
         if isinstance(obj, (ModuleType, *_OPAQUE)) or _is_foreign(type(obj)):
             return ()
+        if hasattr(type(obj), "_watched"):
+            return [(part, where) for part in obj._watched()]
         return self._instance(obj, where)
 
     def _items(self, obj: dict[Any, Any], where: str, but: tuple[str, ...] = ()) -> Any:
@@ -150,7 +152,7 @@ class Survey:
         return found
 
     def _class(self, cls: type, where: str) -> Any:
-        if _is_foreign(cls):
+        if _is_own(cls.__module__) or _is_foreign(cls):
             return ()
         found = []
         for base in cls.__mro__:
@@ -222,12 +224,9 @@ def _is_foreign_file(path: str) -> bool:
 
 @functools.cache
 def _is_foreign(cls: type) -> bool:
-    """Whether a class is of this package, the standard library or an installed one."""
+    """Whether a class is of the standard library or of another installed package."""
     name = cls.__module__
-    if _is_own(name):
-        # Its objects have attributes that the user sets; its code does not change.
-        return not hasattr(cls, "_live_settings") and not hasattr(cls, "named_parameters")
-    if name in ("__main__", "__mp_main__"):
+    if _is_own(name) or name in ("__main__", "__mp_main__"):
         return False
     module = sys.modules.get(name)
     return module is None or _is_foreign_file(getattr(module, "__file__", None) or "")

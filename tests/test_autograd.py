@@ -475,3 +475,16 @@ def test_threads_have_their_own_mode_and_their_own_graphs() -> None:
         for t in threads:
             t.join()
     assert not wrong
+
+
+def test_second_derivative_through_rows_of_one_array() -> None:
+    """The gradient of a part may itself be a part, of which the storage begins elsewhere."""
+
+    def function(a: bt.Tensor, h: bt.Tensor) -> bt.Tensor:
+        for t in range(3):
+            h = a[t][:, 1:3] * h
+        return h
+
+    a = bt.randn(3, 2, 4, dtype=bt.float64, requires_grad=True)
+    h = bt.randn(2, 2, dtype=bt.float64, requires_grad=True)
+    assert bt.autograd.gradgradcheck(function, [a, h])

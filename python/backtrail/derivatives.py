@@ -251,7 +251,10 @@ def _unread(shape: tuple[int, ...], dtype: dtypes.dtype) -> Tensor:
 @rule("scatter_view")
 def _scatter_view(node: Node, grad: Tensor) -> Any:
     _, strides, offset = node.attrs
-    return (apply(_AS_STRIDED, (grad.contiguous(),), (node.shape(0), strides, offset)),)
+    grad = grad.contiguous()
+    if grad._offset:  # as_strided counts from where the storage begins
+        grad = apply(_CLONE, (grad,))
+    return (apply(_AS_STRIDED, (grad,), (node.shape(0), strides, offset)),)
 
 
 @rule("as_strided", "unfold")

@@ -160,6 +160,28 @@ def gpt2(torch: Any) -> Step:
     return train_gpt(torch, 50257, 4, 64, 1e-4, block=1024, width=768, heads=12, layers=12)
 
 
+def lstm(torch: Any) -> Step:
+    """Train an embedding, an LSTM of 256 and a linear layer on 32 x 64 characters, by Adam."""
+    nn, F = torch.nn, torch.nn.functional
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(65, 128)
+            self.lstm = nn.LSTM(128, 256, batch_first=True)
+            self.head = nn.Linear(256, 65)
+
+        def forward(self, tokens: Any) -> Any:
+            return self.head(self.lstm(self.embedding(tokens))[0])
+
+    model = Model()
+    tokens, targets = (torch.randint(0, 65, (32, 64)) for _ in range(2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return step_of(
+        model, lambda: F.cross_entropy(model(tokens).view(-1, 65), targets.view(-1)), optimizer
+    )
+
+
 WORKLOADS: dict[str, Callable[[Any], Step]] = {
-    f.__name__: f for f in (micrograd, microgpt, microgpt_b32, mlp, nanogpt, gpt2)
+    f.__name__: f for f in (micrograd, microgpt, microgpt_b32, mlp, lstm, nanogpt, gpt2)
 }

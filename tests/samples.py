@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from recurrent_reference import layer
 
 _random = np.random.default_rng(7)
 
@@ -157,6 +158,20 @@ def zeros_with(a: Any, where: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
+def recurrent(name: str, gates: int, *attrs: tuple[bool, ...]) -> list[Sample]:
+    """With all its inputs, and with the least; one step and several, one hidden unit and many."""
+    found = []
+    for t, b, h in ((3, 2, 4), (1, 3, 1), (2, 1, 17)):
+        optional: list[Any] = [x(gates * h), x(b, h)]
+        optional += {"rnn": [], "lstm": [x(b, h)], "gru": [x(gates * h)]}[name]
+        for rest in (optional, [None] * len(optional)):
+            inputs = (x(t, b, 3), x(gates * h, 3), x(gates * h, h), *rest)
+            found += [
+                Sample(inputs, a, lambda *arrays, a=a: layer(name, *arrays, *a)) for a in attrs
+            ]
+    return found
+
+
 def reductions(name: str, function: Any, make: Callable[..., np.ndarray] = x) -> list[Sample]:
     """All dimensions, one, several, kept; lengths around the borders of vectors and blocks."""
     found = [
@@ -265,6 +280,12 @@ SAMPLES: dict[str, list[Sample]] = {
         ),
     ],
     "attention_backward": [],  # with what `attention` kept: test_fused_ops_follow_their_definitions
+    "rnn": recurrent("rnn", 1, (F, F), (T, F), (F, T)),
+    "lstm": recurrent("lstm", 4, (F,), (T,)),
+    "gru": recurrent("gru", 3, (F,), (T,)),
+    "rnn_backward": [],
+    "lstm_backward": [],
+    "gru_backward": [],
     # elements by index
     "embedding": [Sample((x(6, 3), ints(6, 2, 4)), (), lambda w, i: w[i])],
     "embedding_backward": [

@@ -63,6 +63,14 @@ def layouts(x: bt.Tensor) -> list[bt.Tensor]:
     return [x, x.T.contiguous().T, spread[::2, ::3]]
 
 
+def recurrent(name: str, gates: int, *states: tuple[int, ...]) -> str:
+    """One direction of a layer of 96 over 7 steps, the batch as in `states`."""
+    rows, h = states[0]
+    shapes = (7, rows, 30), (gates * h, 30), (gates * h, h), (gates * h,), *states
+    inputs = [bt.randn(*s) * 0.2 for s in shapes]
+    return with_gradients(lambda *xs: apply(ops[name], xs, (False,))[0], *inputs)
+
+
 def everything() -> dict[str, str]:
     """Digests of results large enough to be cut into tasks, and of their gradients."""
     bt.manual_seed(11)
@@ -93,6 +101,9 @@ def everything() -> dict[str, str]:
         "embedding": with_gradients(
             lambda w: F.embedding(bt.arange(3000).reshape(100, 30) % 50, w), bt.randn(50, 64)
         ),
+        "rnn": recurrent("rnn", 1, (96, 96)),
+        "lstm": recurrent("lstm", 4, (24, 96), (24, 96)),
+        "gru": recurrent("gru", 3, (24, 96), (288,)),
         "sort": digest(*bt.randn(50, 3000).sort(1)),
         "cumsum": digest(x.cumsum(0), x.cumsum(1)),
         "index_add": digest(bt.zeros(10, 401).index_add(0, bt.arange(300) % 10, x)),

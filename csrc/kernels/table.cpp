@@ -13,6 +13,8 @@ extern const RowwiseTable<float> rowwise_f32;
 extern const RowwiseTable<double> rowwise_f64;
 extern const AttentionTable<float> attention_f32;
 extern const AttentionTable<double> attention_f64;
+extern const RecurrentTable<float> recurrent_f32;
+extern const RecurrentTable<double> recurrent_f64;
 extern const GemmTable<float> gemm_f32;
 extern const GemmTable<double> gemm_f64;
 void integer_product(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs, int64_t a_cs,
@@ -33,6 +35,8 @@ const KernelTable table = {
     &rowwise_f64,
     &attention_f32,
     &attention_f64,
+    &recurrent_f32,
+    &recurrent_f64,
     &gemm_f32,
     &gemm_f64,
     integer_product,

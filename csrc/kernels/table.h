@@ -5,6 +5,7 @@
 #include "kernels/gemm_table.h"
 #include "kernels/numeric_table.h"
 #include "kernels/pointwise_table.h"
+#include "kernels/recurrent_table.h"
 #include "kernels/reduce_table.h"
 #include "kernels/rowwise_table.h"
 
@@ -20,6 +21,8 @@ struct KernelTable {
   const RowwiseTable<double>* rowwise_f64;
   const AttentionTable<float>* attention_f32;
   const AttentionTable<double>* attention_f64;
+  const RecurrentTable<float>* recurrent_f32;
+  const RecurrentTable<double>* recurrent_f64;
   const GemmTable<float>* gemm_f32;
   const GemmTable<double>* gemm_f64;
   IntegerProduct integer_product;

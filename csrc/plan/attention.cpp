@@ -1,12 +1,11 @@
 // Scaled dot-product attention: its checks, outputs, and how heads are cut into tasks.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
-#include "core/parallel.h"
 #include "kernels/table.h"
 #include "plan/check.h"
 #include "plan/op.h"
+#include "plan/workspace.h"
 
 namespace backtrail {
 namespace {
@@ -113,20 +112,6 @@ struct Heads {
   }
 };
 
-// parallel_for whose tasks get a workspace of `elements` on their own thread.
-template <class T, class F>
-void with_work(int64_t tasks, double cost_ns, int64_t elements, F f) {
-  std::atomic<bool> failed{false};  // a task may not throw
-  parallel_for(tasks, cost_ns, [&](int64_t task) {
-    try {
-      f(task, static_cast<T*>(scratch(size_t(elements) * sizeof(T))));
-    } catch (const Error&) {
-      failed = true;
-    }
-  });
-  if (failed) fail(ErrorKind::memory, "out of memory: attention needs a workspace");
-}
-
 void attention(const Call& c) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
@@ -135,12 +120,13 @@ void attention(const Call& c) {
     heads.first.lse = c.out[1].data<T>();
     const int64_t queries = heads.first.queries;
     const int64_t groups = (queries + kTaskQueries - 1) / kTaskQueries;
-    with_work<T>(heads.count() * groups, 2 * kNsPerFlop * double(heads.count()) * heads.flops(),
-                 k.work_size(heads.first, false), [&](int64_t task, T* work) {
-                   const int64_t begin = task % groups * kTaskQueries;
-                   const int64_t end = std::min(queries, begin + kTaskQueries);
-                   k.forward(heads[task / groups], begin, end, work);
-                 });
+    parallel_for_with<T>("attention", k.work_size(heads.first, false), heads.count() * groups,
+                         2 * kNsPerFlop * double(heads.count()) * heads.flops(),
+                         [&](int64_t task, T* work) {
+                           const int64_t begin = task % groups * kTaskQueries;
+                           const int64_t end = std::min(queries, begin + kTaskQueries);
+                           k.forward(heads[task / groups], begin, end, work);
+                         });
   });
 }
 
@@ -153,9 +139,9 @@ void attention_backward(const Call& c) {
     heads.first.dq = c.out[0].data<T>();
     heads.first.dk = c.out[1].data<T>();
     heads.first.dv = c.out[2].data<T>();
-    with_work<T>(heads.count(), 5 * kNsPerFlop * double(heads.count()) * heads.flops(),
-                 k.work_size(heads.first, true),
-                 [&](int64_t task, T* work) { k.backward(heads[task], work); });
+    parallel_for_with<T>("attention", k.work_size(heads.first, true), heads.count(),
+                         5 * kNsPerFlop * double(heads.count()) * heads.flops(),
+                         [&](int64_t task, T* work) { k.backward(heads[task], work); });
   });
 }
 

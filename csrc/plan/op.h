@@ -37,7 +37,7 @@ struct Op {
   const char* name;
   const char* doc;
   Kind kind;
-  int n_inputs;   // at most kMaxInputs, or -1: any number, each of them a tensor
+  int n_inputs;   // if differentiable at most kMaxInputs; or -1: any number
   int n_outputs;  // outputs after the first `n_public` exist for the derivative only
   int n_public;   // 0: as many as prepare() says by setting call.n_out (at most kMaxOutputs)
   uint32_t saves_inputs;  // bit j: the derivative reads input j; likewise the outputs
@@ -65,7 +65,7 @@ struct OpTable {
   int count;
 };
 extern const OpTable kReduceOps, kViewOps, kCopyOps, kMatmulOps;  // reduce, view, copy, matmul .cpp
-extern const OpTable kRowwiseOps, kAttentionOps;                  // rowwise, attention .cpp
+extern const OpTable kRowwiseOps, kAttentionOps, kRecurrentOps;   // rowwise, attention, recurrent
 extern const OpTable kIndexOps, kSortOps, kRandomOps, kLinearCrossEntropyOps;
 
 // Helpers shared by the `prepare` functions; each message names the op.

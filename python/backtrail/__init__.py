@@ -40,7 +40,7 @@ from .functional import *  # noqa: F403
 from .random import *  # noqa: F403
 from .tensor import Tensor, is_tensor
 
-from . import autograd, definitions, linalg, random  # isort: skip
+from . import autograd, definitions, linalg, random, recurrent  # isort: skip  # noqa: F401
 from . import functional as _functional
 
 if TYPE_CHECKING:

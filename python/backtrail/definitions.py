@@ -113,16 +113,26 @@ def attention(
 
 
 def differentiate(
-    definition: Callable[..., Tensor], node: Node, inputs: tuple[Any, ...], grad: Tensor
+    definition: Callable[..., Any],
+    node: Node,
+    inputs: tuple[Any, ...],
+    grad: Any,
 ) -> list[Tensor | None]:
-    """Return the recorded gradients of a definition for the inputs that have an edge."""
+    """Return the recorded gradients of a definition for the inputs that have an edge.
+
+    The definition gives one tensor or a tuple of them; `grad` has one each, or None.
+    """
     # Aliases cut the graph, so that a path from one input to another is not walked.
     cut = [apply(_ALIAS, (x,)) if isinstance(x, Tensor) else x for x in inputs]
     y = definition(*cut, *node.attrs)
     wanted = [i for i, x in enumerate(cut) if isinstance(x, Tensor) and x.grad_fn is not None]
     if not wanted:
         return [None] * node.n_inputs
-    found = gradients((y,), (grad,), [cut[i] for i in wanted], True, True)
+    ys, grads = ((y,), [grad]) if isinstance(y, Tensor) else (y, grad)
+    reached = [k for k, t in enumerate(ys) if grads[k] is not None and t.requires_grad]
+    found = gradients(
+        [ys[k] for k in reached], [grads[k] for k in reached], [cut[i] for i in wanted], True, True
+    )
     results: list[Tensor | None] = [None] * node.n_inputs
     for i, g in zip(wanted, found, strict=True):
         results[i] = g

@@ -35,12 +35,17 @@ from .modules.loss import (
 from .modules.module import Module
 from .modules.normalization import GroupNorm, LayerNorm, RMSNorm
 from .modules.parameter_container import ParameterDict, ParameterList
+from .modules.recurrent import GRU, LSTM, RNN, RNNBase
+from .modules.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .modules.sparse import Embedding
 from .parameter import Parameter
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -52,12 +57,14 @@ __all__ = [
     "Dropout2d",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "Hardtanh",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -72,6 +79,9 @@ __all__ = [
     "ParameterDict",
     "ParameterList",
     "RMSNorm",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "ReLU",
     "ReLU6",
     "Sequential",

@@ -1,12 +1,123 @@
-"""Sequences of unequal length in one tensor."""
+"""Sequences of unequal length in one tensor: padded, or packed without padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-from ...creation import full
-from ...functional import cat, stack
+from ...creation import arange, full, tensor
+from ...functional import argsort, cat, stack
 from ...tensor import Tensor
+
+
+class PackedSequence(NamedTuple):
+    """Sequences step by step: of each step the rows of the sequences that are long enough.
+
+    data is (sum of lengths, *), the longest sequence first within each step; batch_sizes counts
+    the rows of each step (int64). sorted_indices are the sequences from long to short, and
+    unsorted_indices bring them back; None where they were sorted.
+    """
+
+    data: Tensor
+    batch_sizes: Tensor
+    sorted_indices: Tensor | None = None
+    unsorted_indices: Tensor | None = None
+
+
+def pack_padded_sequence(
+    input: Tensor,
+    lengths: Tensor | Sequence[int],
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
+) -> PackedSequence:
+    """Pack (T, B, *), or (B, T, *) with `batch_first`, of which sequence b has lengths[b] steps.
+
+    With `enforce_sorted` lengths must not increase. Raises RuntimeError for other lengths and for
+    lengths that are not in 1 ... T.
+    """
+    sizes = lengths.tolist() if isinstance(lengths, Tensor) else [int(n) for n in lengths]
+    if batch_first:
+        input = input.transpose(0, 1)
+    steps, batch = input.shape[:2]
+    if len(sizes) != batch:
+        raise RuntimeError(
+            f"pack_padded_sequence: got {len(sizes)} lengths for a batch of {batch}; expected one "
+            "each"
+        )
+    if not sizes or min(sizes) < 1 or max(sizes) > steps:
+        raise RuntimeError(
+            f"pack_padded_sequence: lengths {sizes} of {steps} steps; each must be in 1 ... {steps}"
+        )
+    order = back = None
+    if not enforce_sorted:
+        places = sorted(range(batch), key=lambda b: -sizes[b])
+        sizes = [sizes[b] for b in places]
+        order = tensor(places)
+        back = argsort(order)
+        input = input.index_select(1, order)
+    elif any(a < b for a, b in pairwise(sizes)):
+        raise RuntimeError(
+            f"pack_padded_sequence: lengths {sizes} must not increase; enforce_sorted=False sorts"
+        )
+    batch_sizes = [sum(n > t for n in sizes) for t in range(sizes[0])]
+    # A row of a step for each sequence that goes on, as one gather from all rows.
+    numbers = [t * batch + b for t, size in enumerate(batch_sizes) for b in range(size)]
+    rows = input.reshape(steps * batch, *input.shape[2:])
+    return PackedSequence(rows.index_select(0, tensor(numbers)), tensor(batch_sizes), order, back)
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the padded sequences (T, B, *), or (B, T, *) with `batch_first`, and their lengths.
+
+    T is the longest length, or `total_length`; ValueError when that is too short.
+    """
+    data, batch_sizes, _, back = sequence
+    sizes = batch_sizes.tolist()
+    batch, steps = sizes[0], len(sizes) if total_length is None else total_length
+    if steps < len(sizes):
+        raise ValueError(
+            f"pad_packed_sequence: total_length {steps} is less than the longest length "
+            f"{len(sizes)}"
+        )
+    nothing = data.shape[0]  # a row of padding, behind the data
+    rows = cat([data, full((1, *data.shape[1:]), padding_value, dtype=data.dtype)])
+    begin, numbers = 0, []
+    for size in [*sizes, *[0] * (steps - len(sizes))]:
+        numbers += [*range(begin, begin + size), *[nothing] * (batch - size)]
+        begin += size
+    padded = rows.index_select(0, tensor(numbers)).view(steps, batch, *data.shape[1:])
+    lengths = (batch_sizes.unsqueeze(1) > arange(batch)).sum(0)
+    if back is not None:
+        padded, lengths = padded.index_select(1, back), lengths.index_select(0, back)
+    return (padded.transpose(0, 1) if batch_first else padded), lengths
+
+
+def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
+    """Pack tensors of shape (T_i, *); see pack_padded_sequence."""
+    lengths = [s.shape[0] for s in sequences]
+    return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
+
+
+def unpad_sequence(
+    padded_sequences: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False
+) -> list[Tensor]:
+    """Return the sequences that pad_sequence has padded."""
+    sizes = lengths.tolist() if isinstance(lengths, Tensor) else lengths
+    if not batch_first:
+        padded_sequences = padded_sequences.transpose(0, 1)
+    return [s[:n] for s, n in zip(padded_sequences, sizes, strict=True)]
+
+
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
+    """Return the sequences that pack_sequence has packed."""
+    padded, lengths = pad_packed_sequence(packed_sequences)
+    return unpad_sequence(padded, lengths)
 
 
 def pad_sequence(

@@ -12,13 +12,15 @@
 namespace backtrail {
 namespace {
 
-constexpr double kCellNs = 1;            // of one gate of one unit
-constexpr double kSerialNs = 20e3;       // below this one thread does it all
-constexpr double kJoinNs = 5e3;          // from here a step is worth waiting for the other threads
-constexpr int64_t kNearBytes = 1 << 19;  // a weight that stays in each thread's L2 cache
-constexpr int64_t kLeastRows = 4;        // of a task: fewer would read the weight for too little
-constexpr int64_t kPackRows = 8;         // rows multiplied, in all steps, that repay packing
-constexpr int kPackedSlot = 1;           // of scratch(), on the thread of the caller
+constexpr double kCellNs = 1;           // of one gate of one unit
+constexpr double kPackNs = 0.3;         // of one weight
+constexpr double kSerialNs = 20e3;      // below this one thread does it all
+constexpr double kJoinNs = 5e3;         // from here a step is worth waiting for the other threads
+constexpr double kNearBytes = 3 << 19;  // a weight that a thread may read at every step
+constexpr int64_t kLeastRows = 4;       // of a task: fewer would read the weight for too little
+constexpr int64_t kPackRows = 8;        // rows multiplied, in all steps, that repay packing
+constexpr int64_t kDepth = 512;         // most rows of the weight at a time
+constexpr int kPackedSlot = 1;          // of scratch(), on the thread of the caller
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -60,71 +62,70 @@ struct Layer {
   int64_t at(int64_t s) const { return reverse ? steps - 1 - s : s; }
 };
 
-// The recurrent weight on the right of a product at every step: `parts` matrices [k, n], packed
-// once if there are steps enough, else as they lie.
+// The recurrent weight on the right of a product at every step: `parts` matrices [k, n] side by
+// side, packed once if there are steps enough, else as they lie.
 template <class T>
 class StepWeight {
  public:
-  StepWeight(const GemmTable<T>& kernels, int64_t parts, int64_t k, int64_t n, MatView<const T> w,
-             int64_t part_stride, bool pack)
-      : kernels_(kernels), k_(k), w_(w), part_stride_(part_stride) {
-    if (!pack) return;
+  StepWeight(const GemmTable<T>& kernels, const Layer& l, int64_t parts, int64_t k, int64_t n,
+             MatView<const T> w)
+      : kernels_(kernels), n_(n), w_(w) {
+    if (l.steps == 1 || l.steps * l.batch < kPackRows) return;
     const int64_t lanes = kernels.lanes, across = ceil_div(n, lanes);
     panel_ = (k + 1) * lanes;  // odd: panels in different cache sets
-    packed_part_ = across * panel_;
-    T* out = static_cast<T*>(scratch(size_t(parts * packed_part_) * sizeof(T), kPackedSlot));
+    T* out = static_cast<T*>(scratch(size_t(parts * across * panel_) * sizeof(T), kPackedSlot));
     packed_ = out;
-    parallel_for(parts * across, double(parts * k * n) * 0.3, [&](int64_t task) {
-      const int64_t part = task / across, j = task % across * lanes;
-      kernels.pack_b(k, std::min(lanes, n - j), w.data + part * part_stride + j * w.cs, w.rs, w.cs,
+    parallel_for(parts * across, double(parts * k * n) * kPackNs, [&](int64_t task) {
+      const int64_t j = task % across * lanes;
+      kernels.pack_b(k, std::min(lanes, n - j), w.data + (task / across * n + j) * w.cs, w.rs, w.cs,
                      out + task * panel_, panel_);
     });
   }
 
-  int64_t workspace() const {
-    return packed_ ? a_panel_size(kernels_.mr, std::min(k_, kernels_.kc)) : 0;
-  }
+  bool packed() const { return packed_; }
+  // Whether columns may run on from one part into the next.
+  bool joined() const { return !packed_ || n_ % kernels_.lanes == 0; }
+  int64_t workspace() const { return a_panel_size(kernels_.mr, kDepth); }
 
-  // c[m, n] = start + a[m, depth] @ (columns [j, j + n) of `part`) + bias, where depth is k or 0. j
-  // is a multiple of the lanes. Threads are not used unless the weight is as it lies.
-  void multiply(int64_t m, int64_t part, int64_t j, int64_t n, int64_t depth, const T* a,
-                int64_t a_rs, T* c, int64_t c_rs, Epilogue<T> e, T* work) const {
-    if (m <= 0) return;
+  // c[m, cols] = start + a[m, k] @ (columns from j of `part` on) + bias; without an `a`, k is 0.
+  // When packed, j is a multiple of the lanes, no threads are used, and `work` is needed.
+  void multiply(int64_t m, int64_t part, int64_t j, int64_t cols, int64_t k, MatView<const T> a,
+                MatView<T> c, Epilogue<T> e, T* work) const {
+    if (!a.data) k = 0;
     if (!packed_) {
-      const T* b = w_.data + part * part_stride_ + j * w_.cs;
-      return gemm<T>(kernels_, m, n, depth, {a, a_rs, 1}, {b, w_.rs, w_.cs}, {c, c_rs, 1}, e);
+      const T* b = w_.data + (part * n_ + j) * w_.cs;
+      return gemm<T>(kernels_, m, cols, k, a, {b, w_.rs, w_.cs}, c, e);
     }
     GemmBlock<T> g{};
     g.m = m;
-    g.n = n;
-    g.a = a;
-    g.a_rs = a_rs;
-    g.a_cs = 1;
-    g.a_panel = m * depth > 64 * 64 ? work : nullptr;
-    g.b = packed_ + part * packed_part_ + j / kernels_.lanes * panel_;
+    g.n = cols;
+    g.a = a.data;
+    g.a_rs = a.rs;
+    g.a_cs = a.cs;
+    g.a_panel = m * k > 64 * 64 ? work : nullptr;
+    g.b = packed_ + (part * ceil_div(n_, kernels_.lanes) + j / kernels_.lanes) * panel_;
     g.b_rs = kernels_.lanes;
     g.b_vs = panel_;
-    g.c = c;
-    g.c_rs = c_rs;
-    g.accumulate = e.accumulate;
-    do {  // once even when the depth is 0
-      g.k = std::min(kernels_.kc, depth);
-      depth -= g.k;
-      if (depth == 0) g.bias = e.bias;
+    g.c = c.data;
+    g.c_rs = c.rs;
+    g.start = e.accumulate ? Start::chain : Start::zero;
+    do {  // once even when k is 0
+      g.k = std::min(kDepth, k);
+      k -= g.k;
+      if (k == 0) g.bias = e.bias;
       kernels_.block(g);
       g.a += g.k;
       g.b += g.k * g.b_rs;
-      g.accumulate = true;
-    } while (depth > 0);
+      g.start = Start::chain;
+    } while (k > 0);
   }
 
  private:
   const GemmTable<T>& kernels_;
-  int64_t k_;
+  int64_t n_;
   MatView<const T> w_;
-  int64_t part_stride_;
   const T* packed_ = nullptr;
-  int64_t panel_ = 0, packed_part_ = 0;
+  int64_t panel_ = 0;
 };
 
 // A block of every step: rows of the batch and hidden units.
@@ -132,39 +133,52 @@ struct Block {
   int64_t row, rows, unit, units;
 };
 
-// step(s, block, work) for all steps s in turn and blocks that cover each of them. Rows do not
-// depend on each other: cut by rows, a task walks all steps on its own. But each task then reads
-// the whole weight at every step; where that is too much for the rows it has, steps are cut by
-// units, and the threads wait for each other after each. No cut changes a bit.
-template <class T, class F>
+// product(s, block, work), then cell(s, block), for all steps s in turn and blocks that cover each
+// of them. Rows do not depend on each other: cut by rows, a task walks all steps on its own. But
+// each task then reads the whole weight at every step; where that is too much for the rows it has,
+// steps are cut by units, and the threads wait for each other after each. No cut changes a bit.
+template <class T, class Product, class C>
 void sweep(const char* name, const Layer& l, int64_t steps, const GemmTable<T>& kernels,
-           int64_t workspace, F&& step) {
-  const double units = double(l.hidden), rows = double(l.batch);
-  const double weights = double(l.gates()) * units * units;
-  const double step_ns =
-      2 * rows * weights / kernels.flops_per_ns + rows * units * double(l.gates()) * kCellNs;
-  if (rows * units == 0) return;
-  const int64_t threads = step_ns * double(steps) < kSerialNs ? 1 : num_threads();
-  const bool near = weights * sizeof(T) <= kNearBytes && l.batch >= kLeastRows * threads;
-  if (step_ns < kJoinNs || (near && steps > 1)) {
-    const int64_t size = ceil_div(l.batch, std::min(threads, l.batch));
-    return parallel_for_with<T>(name, workspace, ceil_div(l.batch, size), step_ns * double(steps),
-                                [&](int64_t task, T* work) {
+           const StepWeight<T>& weight, Product&& product, C&& cell) {
+  const int64_t B = l.batch, H = l.hidden, threads = num_threads();
+  const double cell_ns = double(B * H * l.gates()) * kCellNs, weights = double(l.gates() * H * H);
+  const double step_ns = 2 * double(B) * weights / kernels.flops_per_ns + cell_ns;
+  if (B * H == 0) return;
+  auto pieces = [&](int64_t n, int64_t unit) {
+    return round_up(ceil_div(n, std::min(threads, n)), unit);
+  };
+  if (!weight.packed()) {  // products find threads themselves, and may depend on their shape
+    const int64_t size = pieces(B, 1);
+    for (int64_t s = 0; s < steps; ++s) {
+      product(s, Block{0, B, 0, H}, nullptr);
+      parallel_for(ceil_div(B, size), cell_ns, [&](int64_t task) {
+        cell(s, Block{task * size, std::min(size, B - task * size), 0, H});
+      });
+    }
+    return;
+  }
+  const bool near = weights * sizeof(T) <= kNearBytes && B >= kLeastRows * threads;
+  if (near || step_ns < kJoinNs) {
+    const int64_t size = step_ns * double(steps) < kSerialNs ? B : pieces(B, 1);
+    return parallel_for_with<T>(name, weight.workspace(), ceil_div(B, size),
+                                step_ns * double(steps), [&](int64_t task, T* work) {
                                   const int64_t row = task * size;
-                                  const Block b{row, std::min(size, l.batch - row), 0, l.hidden};
-                                  for (int64_t s = 0; s < steps; ++s) step(s, b, work);
+                                  const Block b{row, std::min(size, B - row), 0, H};
+                                  for (int64_t s = 0; s < steps; ++s) {
+                                    product(s, b, work);
+                                    cell(s, b);
+                                  }
                                 });
   }
-  const int64_t size = round_up(ceil_div(l.hidden, threads), kernels.lanes);
+  const int64_t size = pieces(H, kernels.lanes);
   for (int64_t s = 0; s < steps; ++s)
-    parallel_for_with<T>(name, workspace, ceil_div(l.hidden, size), step_ns,
+    parallel_for_with<T>(name, weight.workspace(), ceil_div(H, size), step_ns,
                          [&](int64_t task, T* work) {
-                           const int64_t unit = task * size;
-                           step(s, Block{0, l.batch, unit, std::min(size, l.hidden - unit)}, work);
+                           const Block b{0, B, task * size, std::min(size, H - task * size)};
+                           product(s, b, work);
+                           cell(s, b);
                          });
 }
-
-bool packs(const Layer& l) { return l.steps > 1 && l.steps * l.batch >= kPackRows; }
 
 // ---- forward: x (T, B, I), w_ih (G H, I), w_hh (G H, H), bias (G H), h0 (B, H) and, of an LSTM,
 // c0; of a GRU the bias of the hidden part (G H). All after w_hh may be None; attributes as in
@@ -219,35 +233,38 @@ void execute_forward(const Call& call) {
     gemm<T>(gemms, l.steps * l.batch, l.gates() * H, inputs, {x.data<T>(), inputs, 1},
             {w_ih.data<T>(), 1, inputs}, {kept, row, 1}, e);
 
-    const StepWeight<T> weight(gemms, l.gates(), H, H, {w_hh.data<T>(), 1, H}, H * H, packs(l));
-    sweep<T>(call.name, l, l.steps, gemms, weight.workspace(),
-             [&](int64_t s, const Block& b, T* work) {
-               const int64_t t = l.at(s), before = s ? l.at(s - 1) * step_size : 0;
-               const T* h_before = s ? y + before : h0;
-               const int64_t at = b.row * H + b.unit;
-               T* gates = kept + (t * l.batch + b.row) * row + b.unit;
-               for (int64_t k = 0; k < l.gates(); ++k) {
-                 // The last gate of a GRU keeps the two parts apart.
-                 const bool apart = kind == Cell::gru && k == 2;
-                 Epilogue<T> add;
-                 add.accumulate = !apart;
-                 if (hidden_bias) add.bias = hidden_bias + k * H + b.unit;
-                 if (!h_before && !apart && !add.bias) continue;
-                 weight.multiply(b.rows, k, b.unit, b.units, h_before ? H : 0,
-                                 h_before ? h_before + b.row * H : kept, H, gates + (k + apart) * H,
-                                 row, add, work);
-               }
-               CellStep<T> step{};
-               step.rows = b.rows;
-               step.units = b.units;
-               step.hidden = H;
-               step.kept = gates;
-               step.h_before = shift(h_before, at);
-               step.c_before = shift(s ? shift<const T>(c, before) : c0, at);
-               step.h = y + t * step_size + at;
-               step.c = shift(c, t * step_size + at);
-               cells.forward[int(l.cell)](step);
-             });
+    const StepWeight<T> weight(gemms, l, l.gates(), H, H, {w_hh.data<T>(), 1, H});
+    auto h_before = [&](int64_t s) { return s ? y + l.at(s - 1) * step_size : h0; };
+    auto product = [&](int64_t s, const Block& b, T* work) {
+      T* gates = kept + (l.at(s) * l.batch + b.row) * row + b.unit;
+      const MatView<const T> h{shift(h_before(s), b.row * H), H, 1};
+      const bool joined = b.units == H && weight.joined();
+      for (int64_t k = 0, count; k < l.gates(); k += count) {
+        // The last gate of a GRU keeps the two parts apart.
+        const bool apart = kind == Cell::gru && k == 2;
+        Epilogue<T> add;
+        add.accumulate = !apart;
+        if (hidden_bias) add.bias = hidden_bias + k * H + b.unit;
+        count = apart || !joined ? 1 : kind == Cell::gru ? 2 : l.gates();
+        if (h.data || apart || add.bias)
+          weight.multiply(b.rows, k, b.unit, b.units + (count - 1) * H, H, h,
+                          {gates + (k + apart) * H, row, 1}, add, work);
+      }
+    };
+    auto cell = [&](int64_t s, const Block& b) {
+      const int64_t t = l.at(s), at = b.row * H + b.unit, here = t * step_size + at;
+      CellStep<T> step{};
+      step.rows = b.rows;
+      step.units = b.units;
+      step.hidden = H;
+      step.kept = kept + (t * l.batch + b.row) * row + b.unit;
+      step.h_before = shift(h_before(s), at);
+      step.c_before = shift<const T>(s ? shift(c, l.at(s - 1) * step_size) : c0, at);
+      step.h = y + here;
+      step.c = shift(c, here);
+      cells.forward[int(l.cell)](step);
+    };
+    sweep<T>(call.name, l, l.steps, gemms, weight, product, cell);
 
     const int64_t last = l.at(l.steps - 1) * step_size;
     std::copy_n(y + last, step_size, call.out[1].data<T>());
@@ -302,35 +319,37 @@ void execute_backward(const Call& call) {
     copy_or_zero(optional<T>(call, 4), step_size, dh);
     if (dc) copy_or_zero(optional<T>(call, 8), step_size, dc);
 
-    const StepWeight<T> weight(gemms, 1, row, H, {w_hh.data<T>(), H, 1}, 0, packs(l));
-    sweep<T>(call.name, l, l.steps + need_state, gemms, weight.workspace(),
-             [&](int64_t back, const Block& b, T* work) {
-               const int64_t s = l.steps - 1 - back, at = b.row * H + b.unit;
-               if (back > 0) {  // on to dh, from the step that came after
-                 Epilogue<T> add;
-                 add.accumulate = kind == Cell::gru;
-                 weight.multiply(b.rows, 0, b.unit, b.units, row,
-                                 dhidden + (l.at(s + 1) * l.batch + b.row) * row, row, dh + at, H,
-                                 add, work);
-               }
-               if (s < 0) return;
-               const int64_t t = l.at(s), before = s ? l.at(s - 1) * step_size : 0;
-               const int64_t gates = (t * l.batch + b.row) * row + b.unit;
-               CellStep<T> step{};
-               step.rows = b.rows;
-               step.units = b.units;
-               step.hidden = H;
-               step.kept = kept + (t * l.batch + b.row) * l.kept() * H + b.unit;
-               step.h_before = shift(s ? y + before : h0, at);
-               step.c_before = shift(s ? shift<const T>(c, before) : c0, at);
-               step.c = shift(c, t * step_size + at);
-               step.grad_h = shift(grad, t * step_size + at);
-               step.dh = dh + at;
-               step.dc = shift(dc, at);
-               step.dx = dx + gates;
-               step.dhidden = dhidden + gates;
-               cells.backward[int(l.cell)](step);
-             });
+    const StepWeight<T> weight(gemms, l, 1, row, H, {w_hh.data<T>(), H, 1});
+    auto product = [&](int64_t back, const Block& b, T* work) {
+      if (back == 0) return;  // on to dh, from the step that came after
+      const int64_t after = (l.at(l.steps - back) * l.batch + b.row) * row;
+      Epilogue<T> add;
+      add.accumulate = kind == Cell::gru;
+      weight.multiply(b.rows, 0, b.unit, b.units, row, {dhidden + after, row, 1},
+                      {dh + b.row * H + b.unit, H, 1}, add, work);
+    };
+    auto cell = [&](int64_t back, const Block& b) {
+      const int64_t s = l.steps - 1 - back;
+      if (s < 0) return;
+      const int64_t t = l.at(s), before = s ? l.at(s - 1) * step_size : 0;
+      const int64_t at = b.row * H + b.unit, here = t * step_size + at;
+      const int64_t gates = (t * l.batch + b.row) * row + b.unit;
+      CellStep<T> step{};
+      step.rows = b.rows;
+      step.units = b.units;
+      step.hidden = H;
+      step.kept = kept + (t * l.batch + b.row) * l.kept() * H + b.unit;
+      step.h_before = shift(s ? y + before : h0, at);
+      step.c_before = shift<const T>(s ? shift(c, before) : c0, at);
+      step.c = shift(c, here);
+      step.grad_h = shift(grad, here);
+      step.dh = dh + at;
+      step.dc = shift(dc, at);
+      step.dx = dx + gates;
+      step.dhidden = dhidden + gates;
+      cells.backward[int(l.cell)](step);
+    };
+    sweep<T>(call.name, l, l.steps + need_state, gemms, weight, product, cell);
 
     // dw_hh = sum over steps of dhidden.T @ h_before; the first step has h0.
     const int64_t shift = l.batch * (l.steps > 1), first = l.at(0) * l.batch;

@@ -52,7 +52,7 @@ struct Problem {
 
   Problem(const GemmTable<T>& kernels, int64_t m_, int64_t n_, int64_t k_, MatView<const T> a_,
           MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e, int64_t rows)
-      : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), depth(piece(k_, kDepth, 8)) {
+      : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), depth(gemm_depth(k_)) {
     // The stride along a dimension of one means nothing; set to what needs no packing.
     if (m == 1) a.rs = 1;
     if (n == 1) b.cs = 1;
@@ -323,6 +323,8 @@ void run_deep(const GemmTable<T>& kernels, const Problem<T>& p, double total_ns)
 }
 
 }  // namespace
+
+int64_t gemm_depth(int64_t k) { return piece(k, kDepth, 8); }
 
 template <class T>
 void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_offsets,

@@ -34,6 +34,9 @@ template <class T>
 void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<const T> a,
           MatView<const T> b, MatView<T> c, Epilogue<T> epilogue = {});
 
+// Length of the pieces that k is cut into.
+int64_t gemm_depth(int64_t k);
+
 // The same for `batch` products whose matrices begin at a.data + a_offsets[i], and so on; the
 // destinations must not overlap. With `rows`, they are parts of a product of so many rows, and have
 // its bits.

@@ -19,7 +19,6 @@ constexpr double kJoinNs = 5e3;         // from here a step is worth waiting for
 constexpr double kNearBytes = 3 << 19;  // a weight that a thread may read at every step
 constexpr int64_t kLeastRows = 4;       // of a task: fewer would read the weight for too little
 constexpr int64_t kPackRows = 8;        // rows multiplied, in all steps, that repay packing
-constexpr int64_t kDepth = 512;         // most rows of the weight at a time
 constexpr int kPackedSlot = 1;          // of scratch(), on the thread of the caller
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -69,7 +68,7 @@ class StepWeight {
  public:
   StepWeight(const GemmTable<T>& kernels, const Layer& l, int64_t parts, int64_t k, int64_t n,
              MatView<const T> w)
-      : kernels_(kernels), n_(n), w_(w) {
+      : kernels_(kernels), n_(n), depth_(gemm_depth(k)), w_(w) {
     if (l.steps == 1 || l.steps * l.batch < kPackRows) return;
     const int64_t lanes = kernels.lanes, across = ceil_div(n, lanes);
     panel_ = (k + 1) * lanes;  // odd: panels in different cache sets
@@ -85,7 +84,7 @@ class StepWeight {
   bool packed() const { return packed_; }
   // Whether columns may run on from one part into the next.
   bool joined() const { return !packed_ || n_ % kernels_.lanes == 0; }
-  int64_t workspace() const { return a_panel_size(kernels_.mr, kDepth); }
+  int64_t workspace() const { return a_panel_size(kernels_.mr, depth_); }
 
   // c[m, cols] = start + a[m, k] @ (columns from j of `part` on) + bias; without an `a`, k is 0.
   // When packed, j is a multiple of the lanes, no threads are used, and `work` is needed.
@@ -108,21 +107,21 @@ class StepWeight {
     g.b_vs = panel_;
     g.c = c.data;
     g.c_rs = c.rs;
-    g.start = e.accumulate ? Start::chain : Start::zero;
-    do {  // once even when k is 0
-      g.k = std::min(kDepth, k);
+    g.start = e.accumulate ? Start::sum : Start::zero;  // in the order of gemm()
+    do {                                                // once even when k is 0
+      g.k = std::min(depth_, k);
       k -= g.k;
       if (k == 0) g.bias = e.bias;
       kernels_.block(g);
       g.a += g.k;
       g.b += g.k * g.b_rs;
-      g.start = Start::chain;
+      g.start = Start::sum;
     } while (k > 0);
   }
 
  private:
   const GemmTable<T>& kernels_;
-  int64_t n_;
+  int64_t n_, depth_;
   MatView<const T> w_;
   const T* packed_ = nullptr;
   int64_t panel_ = 0;

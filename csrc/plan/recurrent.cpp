@@ -16,7 +16,7 @@ constexpr double kCellNs = 1;           // of one gate of one unit
 constexpr double kPackNs = 0.3;         // of one weight
 constexpr double kSerialNs = 20e3;      // below this one thread does it all
 constexpr double kJoinNs = 5e3;         // from here a step is worth waiting for the other threads
-constexpr double kNearBytes = 3 << 19;  // a weight that a thread may read at every step
+constexpr double kNearBytes = 8 << 20;  // a weight that a thread may read at every step
 constexpr int64_t kLeastRows = 4;       // of a task: fewer would read the weight for too little
 constexpr int64_t kPackRows = 8;        // rows multiplied, in all steps, that repay packing
 constexpr int kPackedSlot = 1;          // of scratch(), on the thread of the caller
@@ -158,7 +158,9 @@ void sweep(const char* name, const Layer& l, int64_t steps, const GemmTable<T>& 
   }
   const bool near = weights * sizeof(T) <= kNearBytes && B >= kLeastRows * threads;
   if (near || step_ns < kJoinNs) {
-    const int64_t size = step_ns * double(steps) < kSerialNs ? B : pieces(B, 1);
+    // The rows of one tile each, as many tasks for every thread.
+    const int64_t tasks = round_up(ceil_div(B, kernels.mr), threads);
+    const int64_t size = step_ns * double(steps) < kSerialNs ? B : ceil_div(B, tasks);
     return parallel_for_with<T>(name, weight.workspace(), ceil_div(B, size),
                                 step_ns * double(steps), [&](int64_t task, T* work) {
                                   const int64_t row = task * size;

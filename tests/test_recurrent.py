@@ -278,6 +278,26 @@ def test_errors_name_what_is_wrong() -> None:
             call()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_captured_steps_are_the_same(kind: str) -> None:
+    def losses(wrap: Any) -> list[float]:
+        bt.manual_seed(0)
+        module = getattr(nn, kind)(3, 20, 2, bidirectional=True)
+        optimizer = bt.optim.Adam(module.parameters(), lr=1e-2)
+
+        def step(x: bt.Tensor) -> bt.Tensor:
+            optimizer.zero_grad()
+            loss = (module(x)[0] - 0.1).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = wrap(step)
+        return [step(bt.randn(5, 4, 3)).item() for _ in range(6)]
+
+    assert losses(bt.compile) == losses(lambda f: f)
+
+
 def test_bfloat16() -> None:
     module = nn.GRU(3, 4).to(bt.bfloat16)
     y, _ = module(bt.randn(5, 2, 3).to(bt.bfloat16))

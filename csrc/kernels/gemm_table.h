@@ -52,7 +52,7 @@ struct GemmTable {
   void (*dots)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_cs,
                T* out, int64_t out_rs);
   void (*row_sums)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b,
-                   int64_t b_rs, T* out, int64_t out_rs);
+                   int64_t b_rs, T* out, int64_t out_rs, T* room);
 
   // sum of a[i * as] * b[i * bs] over i < k: 4 * lanes chains, joined by a fixed tree.
   T (*dot)(int64_t k, const T* a, int64_t as, const T* b, int64_t bs);
@@ -62,6 +62,11 @@ struct GemmTable {
 using IntegerProduct = void (*)(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs,
                                 int64_t a_cs, const int64_t* b, int64_t b_rs, int64_t* c,
                                 int64_t c_rs);
+
+// Elements GemmTable::row_sums needs as room.
+constexpr int64_t row_sums_size(int64_t lanes, int64_t n) {
+  return 4 * lanes * (n < 64 * lanes ? (n + lanes - 1) / lanes * lanes : 64 * lanes);
+}
 
 // Elements GemmBlock::a_panel needs.
 constexpr int64_t a_panel_size(int64_t mr, int64_t k) { return mr * (k + 32); }

@@ -103,13 +103,13 @@ BACKTRAIL_INLINE void add_rows(int64_t count, int64_t n, const T* a, int64_t a_r
   }
 }
 
-// The same for a b whose rows are contiguous: the chains of `width` columns are kept in memory.
+// The same for a b whose rows are contiguous: the chains of `width` columns are kept in `sums`; for
+// a single row as many as fit the L2 cache, as memory is read best in long runs.
 template <class T, int R>
 void row_sums_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_rs, T* out,
-                 int64_t out_rs) {
+                 int64_t out_rs, T* sums) {
   using V = Vec<T>;
-  constexpr int64_t lanes = V::lanes, most = 16 / R * lanes, unroll = 4;
-  alignas(64) T sums[R * lanes * most];
+  constexpr int64_t lanes = V::lanes, most = (R == 1 ? 256 : 16 / R) * lanes, unroll = 4;
   const int64_t width = n < most ? (n + lanes - 1) / lanes * lanes : most;
   for (int64_t j = 0; j < n; j += width, b += width) {
     const int64_t cols = n - j < width ? n - j : width;
@@ -142,12 +142,12 @@ void row_sums_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int
 
 template <class T>
 void row_sums(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_rs,
-              T* out, int64_t out_rs) {
+              T* out, int64_t out_rs, T* sums) {
   switch (m) {
-    case 1: return row_sums_of<T, 1>(n, k, a, a_rs, b, b_rs, out, out_rs);
-    case 2: return row_sums_of<T, 2>(n, k, a, a_rs, b, b_rs, out, out_rs);
-    case 3: return row_sums_of<T, 3>(n, k, a, a_rs, b, b_rs, out, out_rs);
-    default: return row_sums_of<T, 4>(n, k, a, a_rs, b, b_rs, out, out_rs);
+    case 1: return row_sums_of<T, 1>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    case 2: return row_sums_of<T, 2>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    case 3: return row_sums_of<T, 3>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    default: return row_sums_of<T, 4>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
   }
 }
 

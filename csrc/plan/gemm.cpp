@@ -30,7 +30,7 @@ constexpr double kJoinNs = 0.2;               // of an element
 constexpr int64_t kJoinedElements = 1 << 15;  // of a task
 constexpr int64_t kThinDepth =
     64;  // least k of a thin product, for each row: part of what results are
-constexpr int64_t kThinWidth = 1024;
+constexpr int64_t kThinWidth = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -120,9 +120,10 @@ void run_thin(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool by_rows = p.b.cs == 1 && p.b.rs != 1, by_columns = !by_rows && p.b.rs == 1;
   const bool copy_a = p.a.cs != 1;
   const int64_t width = std::min(p.n, kThinWidth);
-  const int64_t a_size = copy_a ? p.m * p.k : 0, column = by_rows || by_columns ? 0 : p.k;
-  T* out = static_cast<T*>(scratch(size_t(p.m * width + a_size + column) * sizeof(T), kSlot));
-  T *a = out + p.m * width, *b = a + a_size;
+  const int64_t out_size = round_up(p.m * width, 16), a_size = copy_a ? p.m * p.k : 0;
+  const int64_t room_size = by_rows ? row_sums_size(kernels.lanes, width) : by_columns ? 0 : p.k;
+  T* room = static_cast<T*>(scratch(size_t(room_size + out_size + a_size) * sizeof(T), kSlot));
+  T *out = room + room_size, *a = out + out_size;
   for (int64_t i = 0; copy_a && i < p.m; ++i)
     for (int64_t l = 0; l < p.k; ++l) a[i * p.k + l] = p.a.data[i * p.a.rs + l * p.a.cs];
   const T* rows = copy_a ? a : p.a.data;
@@ -130,13 +131,13 @@ void run_thin(const GemmTable<T>& kernels, const Problem<T>& p) {
   for (int64_t j = 0; j < p.n; j += width) {
     const Problem<T> q = p.part(0, p.m, j, std::min(width, p.n - j));
     if (by_rows)
-      kernels.row_sums(q.m, q.n, q.k, rows, a_rs, q.b.data, q.b.rs, out, q.n);
+      kernels.row_sums(q.m, q.n, q.k, rows, a_rs, q.b.data, q.b.rs, out, q.n, room);
     else if (by_columns)
       kernels.dots(q.m, q.n, q.k, rows, a_rs, q.b.data, q.b.cs, out, q.n);
     else
       for (int64_t c = 0; c < q.n; ++c) {
-        for (int64_t l = 0; l < q.k; ++l) b[l] = q.b.data[l * q.b.rs + c * q.b.cs];
-        kernels.dots(q.m, 1, q.k, rows, a_rs, b, 0, out + c, q.n);
+        for (int64_t l = 0; l < q.k; ++l) room[l] = q.b.data[l * q.b.rs + c * q.b.cs];
+        kernels.dots(q.m, 1, q.k, rows, a_rs, room, 0, out + c, q.n);
       }
     finish(q, out);
   }

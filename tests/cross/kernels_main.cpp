@@ -50,7 +50,7 @@ Array pointwise(const Op& o, const std::vector<Array>& in) {
   double attrs[kMaxAttrs];
   for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;
   run_pointwise(r.kernels.forward, in[0].dtype, r.mask_inputs, r.mask_output, operands,
-                int(in.size()), out, attrs, r.cost);
+                int(in.size()), out, attrs, r.cost, r.name);
   return out;
 }
 

@@ -253,7 +253,10 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
                        op.kind != Kind::reduction && !op.strided;
     const bool product = x.dtype == DType::bf16 && op.strided && op.kind == Kind::opaque && n == 2;
     narrow |= widen || product;
-    arrays[j] = widen || product ? convert(x, DType::f32) : op.strided ? x : contiguous(x);
+    arrays[j] = widen || product   ? convert(x, DType::f32)
+                : op.strided       ? x
+                : op.rows >> j & 1 ? dense_rows(x)
+                                   : contiguous(x);
   }
   if (op.n_inputs > 0 && !arrays[0])
     fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);

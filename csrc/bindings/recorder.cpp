@@ -159,6 +159,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
 }
 
 py::object Recorder::replay(const py::list& guards) {
+  recording_->close();
   std::unique_ptr<Replay> p(new Replay);
   p->draws = recording_->draws;
   p->draws_given = adopted_;

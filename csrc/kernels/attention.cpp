@@ -100,13 +100,13 @@ struct Block {
   int64_t keys() const { return seen[1]; }
 
   // out[keys, queries] = scale * x @ y.T for x[keys, width], y[queries, width].
-  void outer(const T* x, const T* y, int64_t width, T scale, T* out) const {
+  void outer(Rows<const T> x, Rows<const T> y, int64_t width, T scale, T* out) const {
     T* yt = work + at.columns;
-    gemm<T>().pack_b(width, rows, y + i * width, 1, width, yt, width * lanes);
+    gemm<T>().pack_b(width, rows, y[i], 1, y.stride, yt, width * lanes);
     if (scale != T(1)) scale_by(scale, width * padded, yt);
     auto product = [&](int64_t v, int64_t from, int64_t to) {
       Product<T>()
-          .a(x + from * width, width, 1)
+          .a(x[from], x.stride, 1)
           .b(yt + v * width * lanes, lanes, width * lanes)
           .into(out + from * at.block + v * lanes, at.block, to - from, padded - v * lanes, width);
     };
@@ -130,34 +130,36 @@ struct Block {
   }
 
   // out[queries, width] = weights[keys, queries].T @ x[keys, width]
-  void over_keys(const T* weights, const T* x, int64_t width, T* out) const {
-    out += i * width;
+  void over_keys(const T* weights, Rows<const T> x, int64_t width, Rows<T> all) const {
+    T* const out = all[i];
+    const int64_t rs = all.stride;
     if (width < lanes) {  // as columns, to fill the lanes
       T* columns = work + at.columns;
       Product<T>()
-          .a(x, 1, width)
+          .a(x.data, 1, x.stride)
           .b(weights, at.block)
           .into(columns, at.block, width, padded, keys());
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t c = 0; c < width; ++c) out[r * width + c] = columns[c * at.block + r];
+        for (int64_t c = 0; c < width; ++c) out[r * rs + c] = columns[c * at.block + r];
       return;
     }
     const int64_t first = seen[0] == seen[1] ? rows : lanes;
-    Product<T>().a(weights, 1, at.block).b(x, width).into(out, width, first, width, seen[0]);
+    Product<T>().a(weights, 1, at.block).b(x.data, x.stride).into(out, rs, first, width, seen[0]);
     Product<T>()
         .a(weights + first, 1, at.block)
-        .b(x, width)
-        .into(out + first * width, width, rows - first, width, seen[1]);
+        .b(x.data, x.stride)
+        .into(out + first * rs, rs, rows - first, width, seen[1]);
   }
 
   // out[keys, width] += weights[keys, queries] @ y[queries, width]; `begun`: keys whose row of out
   // holds a sum already.
-  void over_queries(const T* weights, const T* y, int64_t width, int64_t begun, T* out) const {
+  void over_queries(const T* weights, Rows<const T> y, int64_t width, int64_t begun,
+                    Rows<T> out) const {
     auto product = [&](int64_t v, int64_t from, int64_t to, bool accumulate) {
       Product<T>()
           .a(weights + from * at.block + v * lanes, at.block, 1)
-          .b(y + (i + v * lanes) * width, width)
-          .into(out + from * width, width, to - from, width, rows - v * lanes, accumulate);
+          .b(y[i + v * lanes], y.stride)
+          .into(out[from], out.stride, to - from, width, rows - v * lanes, accumulate);
     };
     begun = least(begun, seen[0]);
     product(0, 0, begun, true);
@@ -224,11 +226,13 @@ void backward(const AttentionHead<T>& h, T* work) {
     b.over_queries(ds, h.q, d, begun, h.dk);
     begun = b.keys();
   }
-  scale_by(h.scale, h.queries * d, h.dq);
-  scale_by(h.scale, begun * d, h.dk);
+  for (int64_t i = 0; i < h.queries; ++i) scale_by(h.scale, d, h.dq[i]);
+  for (int64_t j = 0; j < begun; ++j) scale_by(h.scale, d, h.dk[j]);
   // Keys that no query sees.
-  for (int64_t j = begun * d; j < h.keys * d; ++j) h.dk[j] = T(0);
-  for (int64_t j = begun * dv; j < h.keys * dv; ++j) h.dv[j] = T(0);
+  for (int64_t j = begun; j < h.keys; ++j) {
+    for (int64_t c = 0; c < d; ++c) h.dk[j][c] = T(0);
+    for (int64_t c = 0; c < dv; ++c) h.dv[j][c] = T(0);
+  }
 }
 
 template <class T>

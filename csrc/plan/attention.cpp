@@ -34,10 +34,21 @@ void check(const Call& c, int at) {
   require(c, at + 3, "attn_mask", q.dtype, Dims{m[0], m[1], t, s});
 }
 
+// (batch, heads, length, width) laid out as (batch, length, heads, width): joining the heads, as
+// what follows an attention does, then needs no copy. Not where the rows of a head would fall into
+// the same cache sets.
+Array heads_apart(const Dims& shape, DType dtype) {
+  const int64_t row = shape[1] * shape[3];
+  Array a = empty(shape, dtype);
+  if (row * int64_t(item_size(dtype)) % 4096 == 0) return a;
+  a.strides = Dims{shape[2] * row, shape[3], row, 1};
+  return a;
+}
+
 void prepare_attention(Call& c) {
   check(c, 0);
   const Dims &q = c.in[0].shape, &v = c.in[2].shape;
-  c.out[0] = empty(Dims{q[0], q[1], q[2], v[3]}, c.in[0].dtype);
+  c.out[0] = heads_apart(Dims{q[0], q[1], q[2], v[3]}, c.in[0].dtype);
   c.out[1] = empty(Dims{q[0], q[1], q[2]}, c.in[0].dtype);
 }
 
@@ -47,7 +58,7 @@ void prepare_attention_backward(Call& c) {
   const DType dtype = c.in[1].dtype;
   require(c, 0, "grad", dtype, Dims{q[0], q[1], q[2], v[3]});
   require(c, 5, "log-sum-exp", dtype, Dims{q[0], q[1], q[2]});
-  for (int i = 0; i < 3; ++i) c.out[i] = empty(c.in[i + 1].shape, dtype);
+  for (int i = 0; i < 3; ++i) c.out[i] = heads_apart(c.in[i + 1].shape, dtype);
 }
 
 template <class F>
@@ -61,8 +72,10 @@ void by_type(const Call& c, F f) {
 // All heads of a call, with q, k, v and mask at inputs `at`, `at` + 1, ...
 template <class T>
 struct Heads {
+  enum Role { kQ, kK, kV, kY, kG, kDq, kDk, kDv, kRoles };
   AttentionHead<T> first{};
   int64_t batch, heads;
+  int64_t batch_stride[kRoles] = {}, head_stride[kRoles] = {};
   int64_t mask_batch, mask_head;  // strides
 
   Heads(const Call& c, int at) {
@@ -76,9 +89,9 @@ struct Heads {
     const AttrValue &scale = c.attrs[0], &causal = c.attrs[1];
     first.scale = T(scale.given() ? scale.f : 1 / std::sqrt(double(std::max<int64_t>(1, q[3]))));
     first.causal = causal.i != 0;
-    first.q = c.in[at].data<T>();
-    first.k = c.in[at + 1].data<T>();
-    first.v = c.in[at + 2].data<T>();
+    use(first.q, c.in[at], kQ);
+    use(first.k, c.in[at + 1], kK);
+    use(first.v, c.in[at + 2], kV);
     mask_batch = mask_head = 0;
     if (given(c, at + 3)) {
       const Dims& m = c.in[at + 3].shape;
@@ -92,22 +105,24 @@ struct Heads {
     return 2.0 * double(first.queries) * double(first.keys) * double(first.width + 16) *
            (first.causal ? 0.5 : 1);
   }
+  // Take the rows of an array's first head, and its strides as those of role `which`.
+  template <class R>
+  void use(Rows<R>& rows, const Array& a, Role which) {
+    rows.data = a.data<T>();
+    rows.stride = a.strides[2];
+    batch_stride[which] = a.strides[0];
+    head_stride[which] = a.strides[1];
+  }
   AttentionHead<T> operator[](int64_t i) const {
     AttentionHead<T> h = first;
-    const int64_t q = i * h.queries * h.width, k = i * h.keys * h.width;
-    const int64_t v = i * h.keys * h.value_width, y = i * h.queries * h.value_width;
-    h.q += q;
-    h.k += k;
-    h.v += v;
-    if (h.mask) h.mask += i / heads * mask_batch + i % heads * mask_head;
+    const int64_t b = i / heads, k = i % heads;
+    auto move = [&](auto& rows, Role which) {
+      if (rows.data) rows.data += b * batch_stride[which] + k * head_stride[which];
+    };
+    move(h.q, kQ), move(h.k, kK), move(h.v, kV), move(h.y, kY);
+    move(h.g, kG), move(h.dq, kDq), move(h.dk, kDk), move(h.dv, kDv);
+    if (h.mask) h.mask += b * mask_batch + k * mask_head;
     h.lse += i * h.queries;
-    if (h.y) h.y += y;
-    if (h.g) {
-      h.g += y;
-      h.dq += q;
-      h.dk += k;
-      h.dv += v;
-    }
     return h;
   }
 };
@@ -116,7 +131,7 @@ void attention(const Call& c) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     Heads<T> heads(c, 0);
-    heads.first.y = c.out[0].data<T>();
+    heads.use(heads.first.y, c.out[0], heads.kY);
     heads.first.lse = c.out[1].data<T>();
     const int64_t queries = heads.first.queries;
     const int64_t groups = (queries + kTaskQueries - 1) / kTaskQueries;
@@ -134,11 +149,11 @@ void attention_backward(const Call& c) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     Heads<T> heads(c, 1);
-    heads.first.g = c.in[0].data<T>();
+    heads.use(heads.first.g, c.in[0], heads.kG);
     heads.first.lse = c.in[5].data<T>();
-    heads.first.dq = c.out[0].data<T>();
-    heads.first.dk = c.out[1].data<T>();
-    heads.first.dv = c.out[2].data<T>();
+    heads.use(heads.first.dq, c.out[0], heads.kDq);
+    heads.use(heads.first.dk, c.out[1], heads.kDk);
+    heads.use(heads.first.dv, c.out[2], heads.kDv);
     parallel_for_with<T>("attention", k.work_size(heads.first, true), heads.count(),
                          5 * kNsPerFlop * double(heads.count()) * heads.flops(),
                          [&](int64_t task, T* work) { k.backward(heads[task], work); });
@@ -148,10 +163,11 @@ void attention_backward(const Call& c) {
 // name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
 const Op kOps[] = {
     {"attention", "softmax(scale * query @ key.T + attn_mask) @ value.", Kind::opaque, 4, 2, 1,
-     0b1111, 0b10, true, prepare_attention, attention},
+     0b1111, 0b10, true, prepare_attention, attention, false, 0b0111},
     {"attention_backward",
      "Gradients of query, key, value from (grad, query, key, value, attn_mask, log-sum-exp).",
-     Kind::opaque, 6, 3, 3, 0, 0, false, prepare_attention_backward, attention_backward},
+     Kind::opaque, 6, 3, 3, 0, 0, false, prepare_attention_backward, attention_backward, false,
+     0b1111},
 };
 
 }  // namespace

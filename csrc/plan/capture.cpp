@@ -23,11 +23,13 @@ Capture::Capture() : first_serial_(last_serial()) {
   watch_storages(storage_freed);
 }
 
-Capture::~Capture() {
+void Capture::close() {
   for (size_t i = 0; i < watchers.size(); ++i)
     if (watchers[i] == this) watchers.erase(watchers.begin() + int64_t(i));
   if (watchers.empty()) watch_storages(nullptr);
 }
+
+Capture::~Capture() { close(); }
 
 void Capture::freed(uint64_t serial) {
   auto it = numbers_.find(serial);

@@ -81,6 +81,7 @@ class Capture {
   // That of a storage seen before, or -1.
   int find(const Array& a) const;
   void freed(uint64_t serial);
+  void close();  // no longer watch which storages go
   bool is_new(const Array& a) const { return a.storage->serial > first_serial_; }
 
  private:

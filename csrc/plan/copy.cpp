@@ -47,6 +47,14 @@ Array convert(const Array& a, DType dtype) {
 
 Array contiguous(const Array& a) { return convert(a, a.dtype); }
 
+Array dense_rows(const Array& a) {
+  const int n = a.ndim();
+  // Rows that fall into the same cache sets are better copied.
+  const bool fits = n > 1 && (a.strides[n - 1] == 1 || a.shape[n - 1] == 1) &&
+                    a.strides[n - 2] * int64_t(a.item()) % 4096 != 0;
+  return fits ? a : contiguous(a);
+}
+
 void require_floating(const Call& c, int input, const char* what) {
   const Array& a = c.in[input];
   if (a && !is_floating(a.dtype))

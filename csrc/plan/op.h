@@ -46,6 +46,7 @@ struct Op {
   void (*prepare)(Call&);        // check the inputs; allocate (or, for a view, alias) the outputs
   void (*execute)(const Call&);  // fill them, without the GIL when large; null for a view
   bool strided = false;  // takes inputs of any strides; others get dense ones (and no bfloat16)
+  uint32_t rows = 0;     // bit j: of input j only the rows (the last dimension) must be dense
   const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
   uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
   bool random = false;        // its last two attributes are the seed and offset of a stream
@@ -71,6 +72,7 @@ extern const OpTable kIndexOps, kSortOps, kRandomOps, kLinearCrossEntropyOps;
 // Helpers shared by the `prepare` functions; each message names the op.
 void require_floating(const Call& c, int input, const char* what);
 Array contiguous(const Array& a);                    // itself when it is already
+Array dense_rows(const Array& a);                    // itself when its last dimension is dense
 Array convert(const Array& a, DType dtype);          // contiguous, with elements of that type
 void copy_into(const Array& from, const Array& to);  // same shape; converts; any strides
 Array sum_to(const Array& a, const Dims& shape);     // undo a broadcast: add up what was repeated

@@ -41,7 +41,7 @@ struct Registry {
     const uint32_t inputs = uint32_t(r.reads) & 1 ? (1u << r.n_inputs) - 1 : 0;
     const uint32_t output = uint32_t(r.reads) & 2 ? 1 : 0;
     pointwise.push_back(Op{r.name, r.doc, Kind::pointwise, r.n_inputs, 1, 1, inputs, output,
-                           r.differentiable, nullptr, nullptr, true, &r});
+                           r.differentiable, nullptr, nullptr, true, 0, &r});
     inspect_derivatives(r, pointwise.back());
     ops.push_back(&pointwise.back());
     return &pointwise.back();

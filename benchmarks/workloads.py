@@ -45,6 +45,19 @@ def mlp(torch: Any) -> Step:
     return step_of(model, lambda: nn.functional.cross_entropy(model(x), y), optimizer)
 
 
+def cnn(torch: Any) -> Step:
+    """Train 2 convolutions and 2 dense layers on 64 images of 28 x 28, by Adam."""
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+    x, y = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return step_of(model, lambda: nn.functional.cross_entropy(model(x), y), optimizer)
+
+
 def split_heads(x: Any, heads: int) -> Any:
     """(B, T, C) -> (B, H, T, C / H)"""
     B, T, C = x.shape
@@ -183,5 +196,5 @@ def lstm(torch: Any) -> Step:
 
 
 WORKLOADS: dict[str, Callable[[Any], Step]] = {
-    f.__name__: f for f in (micrograd, microgpt, microgpt_b32, mlp, lstm, nanogpt, gpt2)
+    f.__name__: f for f in (micrograd, microgpt, microgpt_b32, mlp, cnn, lstm, nanogpt, gpt2)
 }

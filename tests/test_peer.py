@@ -140,6 +140,56 @@ CALLS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
         [A],
     ),
     "glu": (lambda L, F, x: F.glu(x, 1), [A]),
+    "conv2d": (
+        lambda L, F, x, w, b: F.conv2d(x, w, b, (2, 1), (1, 3), (1, 2), 2),
+        [(3, 4, 9, 11), (6, 2, 3, 4), (6,)],
+    ),
+    "conv2d same": (
+        lambda L, F, x, w: F.conv2d(x, w, padding="same") + L.conv2d(x[0], w, padding="same"),
+        [(2, 3, 7, 8), (4, 3, 2, 5)],
+    ),
+    "conv1d": (lambda L, F, x, w, b: L.conv1d(x, w, b, 3, 2), [(2, 3, 17), (4, 3, 5), (4,)]),
+    "depthwise": (
+        lambda L, F, x, w: F.conv2d(x, w, padding=2, dilation=2, groups=3),
+        [(2, 3, 20, 19), (6, 1, 3, 3)],
+    ),
+    "conv_transpose2d": (
+        lambda L, F, x, w, b: F.conv_transpose2d(x, w, b, (3, 2), 1, (2, 0), 2, (1, 2)),
+        [(2, 4, 5, 6), (4, 3, 3, 2), (6,)],
+    ),
+    "conv_transpose1d": (
+        lambda L, F, x, w: L.conv_transpose1d(x, w, None, 2, 1, 1),
+        [(2, 3, 7), (3, 2, 4)],
+    ),
+    "max_pool2d": (
+        lambda L, F, x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True).sum() + F.max_pool2d(x, 2),
+        [(2, 3, 10, 11)],
+    ),
+    "max_pool2d indices": (
+        lambda L, F, x: (
+            F.max_pool2d(x, (2, 3), 1, (1, 0), (1, 2), return_indices=True)[1] + 0 * x[:, :, :1, :1]
+        ),
+        [(2, 3, 9, 8)],
+    ),
+    "max_pool1d": (lambda L, F, x: L.max_pool1d(x, 3, 2, 1), [(2, 3, 9)]),
+    "avg_pool2d": (
+        lambda L, F, x: (
+            F.avg_pool2d(x, 3, 2, 1, ceil_mode=True)
+            + F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)
+            + F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=5)
+        ),
+        [(2, 3, 10, 8)],
+    ),
+    "avg_pool1d": (lambda L, F, x: L.avg_pool1d(x, 4, 3, 2, True, False), [(2, 3, 12)]),
+    "adaptive pools": (
+        lambda L, F, x: (
+            F.adaptive_avg_pool2d(x, (3, None))
+            + F.adaptive_max_pool2d(x, (3, None))
+            + F.adaptive_avg_pool1d(x[0], 1)
+            + F.adaptive_max_pool1d(x[1], 1)
+        ),
+        [(2, 3, 3, 8)],
+    ),
     "attention": (
         lambda L, F, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         [(2, 5, 3)] * 3,

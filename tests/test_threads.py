@@ -98,6 +98,31 @@ def everything() -> dict[str, str]:
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
             *(bt.randn(4, 6, 70, 16) for _ in range(3)),
         ),
+        "conv2d": with_gradients(
+            lambda a, w, b: F.conv2d(a, w, b, padding=1),
+            bt.randn(9, 5, 30, 31),
+            bt.randn(20, 5, 3, 3),
+            bt.randn(20),
+        ),
+        "conv2d of one image": with_gradients(
+            lambda a, w: F.conv2d(a, w, stride=2, dilation=2),
+            bt.randn(1, 40, 60, 41),
+            bt.randn(30, 40, 3, 3),
+        ),
+        "depthwise": with_gradients(
+            lambda a, w: F.conv2d(a, w, padding=1, groups=12),
+            bt.randn(8, 12, 33, 30),
+            bt.randn(24, 1, 3, 3),
+        ),
+        "conv1d": with_gradients(F.conv1d, bt.randn(2, 8, 5000), bt.randn(16, 8, 9)),
+        "conv_transpose2d": with_gradients(
+            lambda a, w, b: F.conv_transpose2d(a, w, b, 2, 1),
+            bt.randn(5, 20, 19, 17),
+            bt.randn(20, 12, 4, 4),
+            bt.randn(12),
+        ),
+        "max_pool2d": with_gradients(lambda a: F.max_pool2d(a, 2), bt.randn(8, 9, 41, 40)),
+        "avg_pool2d": with_gradients(lambda a: F.avg_pool2d(a, 3, 2, 1), bt.randn(8, 9, 41, 40)),
         "embedding": with_gradients(
             lambda w: F.embedding(bt.arange(3000).reshape(100, 30) % 50, w), bt.randn(50, 64)
         ),

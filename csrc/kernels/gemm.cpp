@@ -9,7 +9,7 @@ namespace {
 
 template <class T>
 using Tile = void (*)(const GemmBlock<T>&, const T*, int64_t, int64_t, const T*, T*, const T*,
-                      int64_t);
+                      const T*, int64_t);
 
 // Every tile that fits, by rows - 1, log2(vectors) and whether the last vector is short.
 template <class T>
@@ -64,7 +64,8 @@ void block(const GemmBlock<T>& g) {
             __builtin_prefetch(c + r * g.c_rs + j + width + v, 1);
       const bool partial = width > left;
       tiles[log][partial](g, a, a_rs, a_cs, g.b + j / lanes * g.b_vs, c + j,
-                          g.bias ? g.bias + j : nullptr, partial ? left - (width - lanes) : lanes);
+                          g.first ? g.first + i : nullptr, g.bias ? g.bias + j : nullptr,
+                          partial ? left - (width - lanes) : lanes);
       j += width;
     }
     if (g.after) g.after(g.context, c, g.c_rs, rows, g.n);

@@ -36,10 +36,11 @@ BACKTRAIL_INLINE P advance(P p, int64_t step) {
   return p;
 }
 
-// One tile at (a, b, c, bias); `last` is the length of its last vector, of `lanes` unless Partial.
+// One tile at (a, b, c, first, bias); `last` is the length of its last vector, of `lanes` unless
+// Partial.
 template <class T, int R, int N, bool Partial>
 void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T* b, T* c,
-          const T* bias, int64_t last) {
+          const T* first, const T* bias, int64_t last) {
   using V = Vec<T>;
   constexpr int kGroup = 3;  // rows that share a pointer: p, p + rs, p + 2 rs are all addressable
   constexpr int kGroups = (R + kGroup - 1) / kGroup;
@@ -59,7 +60,7 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) acc[r][v] = V(T(0));
+      for (int v = 0; v < N; ++v) acc[r][v] = first ? V(first[r]) : V(T(0));
   }
 
   const T* rows[kGroups];

@@ -5,8 +5,8 @@
 
 namespace backtrail {
 
-// What the products are added to: nothing; c, which the chain of each element begins with; c, to
-// which the chain is added when it is complete.
+// What the products are added to: nothing, or GemmBlock::first; c, which the chain of each element
+// begins with; c, to which the chain is added when it is complete.
 enum class Start : uint8_t { zero, chain, sum };
 
 // Called with a finished rectangle of c while it is in the cache, by the thread that finished it.
@@ -27,6 +27,7 @@ struct GemmBlock {
   T* c;
   int64_t c_rs;
   const T* bias;   // [n] or null
+  const T* first;  // [m] or null: what the chains of each row begin with, for Start::zero
   After<T> after;  // or null
   const void* context;
   Start start;

@@ -19,6 +19,10 @@ extern const GemmTable<float> gemm_f32;
 extern const GemmTable<double> gemm_f64;
 void integer_product(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs, int64_t a_cs,
                      const int64_t* b, int64_t b_rs, int64_t* c, int64_t c_rs);
+extern const ConvTable<float> conv_f32;
+extern const ConvTable<double> conv_f64;
+extern const PoolTable<float> pool_f32;
+extern const PoolTable<double> pool_f64;
 extern const NumericTable numeric;
 
 #define BACKTRAIL_NAME_(x) #x
@@ -40,6 +44,10 @@ const KernelTable table = {
     &gemm_f32,
     &gemm_f64,
     integer_product,
+    &conv_f32,
+    &conv_f64,
+    &pool_f32,
+    &pool_f64,
     &numeric};
 
 }  // namespace BACKTRAIL_TARGET

@@ -2,9 +2,11 @@
 // Raw pointers in, raw pointers out; n is a count of elements, strides are in elements.
 #pragma once
 #include "kernels/attention_table.h"
+#include "kernels/conv_table.h"
 #include "kernels/gemm_table.h"
 #include "kernels/numeric_table.h"
 #include "kernels/pointwise_table.h"
+#include "kernels/pool_table.h"
 #include "kernels/recurrent_table.h"
 #include "kernels/reduce_table.h"
 #include "kernels/rowwise_table.h"
@@ -26,6 +28,10 @@ struct KernelTable {
   const GemmTable<float>* gemm_f32;
   const GemmTable<double>* gemm_f64;
   IntegerProduct integer_product;
+  const ConvTable<float>* conv_f32;
+  const ConvTable<double>* conv_f64;
+  const PoolTable<float>* pool_f32;
+  const PoolTable<double>* pool_f64;
   const NumericTable* numeric;  // conversions, random numbers, optimizer updates
 };
 

@@ -67,6 +67,7 @@ struct OpTable {
 };
 extern const OpTable kReduceOps, kViewOps, kCopyOps, kMatmulOps;  // reduce, view, copy, matmul .cpp
 extern const OpTable kRowwiseOps, kAttentionOps, kRecurrentOps;   // rowwise, attention, recurrent
+extern const OpTable kConvOps, kPoolOps;                          // conv, pool .cpp
 extern const OpTable kIndexOps, kSortOps, kRandomOps, kLinearCrossEntropyOps;
 
 // Helpers shared by the `prepare` functions; each message names the op.

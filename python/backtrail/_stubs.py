@@ -28,9 +28,11 @@ FUNCTIONAL = '''"""Types of the functions over tensors; made by `python -m backt
 
 from typing import Any
 
+from .convolution import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .linalg import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .reductions import *  # noqa: F403
 from .shaping import *  # noqa: F403
 from .tensor import Tensor

@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .. import dtypes
+from ..convolution import (
+    conv1d as conv1d,
+    conv2d as conv2d,
+    conv_transpose1d as conv_transpose1d,
+    conv_transpose2d as conv_transpose2d,
+)
 from ..creation import full, zeros
 from ..elementwise import clamp
+from ..pooling import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+    adaptive_avg_pool2d as adaptive_avg_pool2d,
+    adaptive_max_pool1d as adaptive_max_pool1d,
+    adaptive_max_pool2d as adaptive_max_pool2d,
+    avg_pool1d as avg_pool1d,
+    avg_pool2d as avg_pool2d,
+    max_pool1d as max_pool1d,
+    max_pool2d as max_pool2d,
+)
 from ..random import bernoulli, dropout as _dropout
 from ..reductions import log_softmax as log_softmax, softmax as softmax
 from ..tensor import Tensor, apply, apply_, ops

@@ -6,42 +6,13 @@ Float arrays take the dtype of the test; integer arrays, bool arrays and None st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from recurrent_reference import layer
-
-_random = np.random.default_rng(7)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One call of an op; `numpy` takes the same inputs and returns one array or a tuple."""
-
-    inputs: tuple[Any, ...]
-    attrs: tuple[Any, ...] = ()
-    numpy: Callable[..., Any] | None = None
-    dense_only: bool = False  # its meaning depends on the strides of the input
-    tolerance: float = 1.0  # times that of the test
-
-
-def x(*shape: int) -> np.ndarray:
-    return _random.uniform(-2, 2, shape)
-
-
-def positive(*shape: int) -> np.ndarray:
-    return _random.uniform(0.3, 2, shape)
-
-
-def distinct(*shape: int) -> np.ndarray:
-    """Values far enough apart that small steps do not change their order."""
-    return np.asarray(_random.permutation(int(np.prod(shape))).reshape(shape) * 0.37 - 1.1)
-
-
-def ints(high: int, *shape: int) -> np.ndarray:
-    return _random.integers(0, high, shape)
+from samples_conv import CONV_SAMPLES
+from sampling import Sample, distinct, ints, positive, random, x
 
 
 def softmax(a: Any) -> Any:
@@ -286,6 +257,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "rnn_backward": [],
     "lstm_backward": [],
     "gru_backward": [],
+    **CONV_SAMPLES,
     # elements by index
     "embedding": [Sample((x(6, 3), ints(6, 2, 4)), (), lambda w, i: w[i])],
     "embedding_backward": [
@@ -377,7 +349,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "normal": [Sample((), ((3, 4), 0, 0.0, 2.0, 5, 0))],
     "randint": [Sample((), ((3, 4), 2, -5, 9, 5, 0))],
     "randperm": [Sample((), (11, 5, 0))],
-    "bernoulli": [Sample((_random.random((3, 4)),), (5, 0))],
+    "bernoulli": [Sample((random.random((3, 4)),), (5, 0))],
     "dropout": [Sample((x(3, 4),), (0.4, 5, 0))],
     "multinomial": [Sample((positive(3, 4),), (2, F, 5, 0))],
     # reductions

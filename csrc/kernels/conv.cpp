@@ -1,7 +1,8 @@
 // Convolution for one instruction set: images to matrices of patches and back.
 #include "kernels/conv_table.h"
 
-#include "backtrail/simd.h"
+#include "kernels/depthwise.h"
+#include "kernels/interleave.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -25,6 +26,37 @@ struct Columns {
       : begin(most(0, w.col)), end(least(w.width, w.col + w.cols * w.phases)) {}
 };
 
+// A row of the image in two rows of the window: its even and its odd columns.
+template <class T>
+void open_pairs(const ConvWindow& w, const T* row, const Columns& shown, T* to) {
+  using V = Vec<T>;
+  const int64_t place = shown.begin - w.col, n = shown.end - shown.begin;
+  T* even = to + place % 2 * w.cols + place / 2;
+  T* odd = to + (place + 1) % 2 * w.cols + (place + 1) / 2;
+  row += shown.begin;
+  for (int64_t j = 0; 2 * j < n; j += V::lanes) {
+    const V a = load_upto<V>(row + 2 * j, n - 2 * j);
+    const V b = load_upto<V>(row + 2 * j + V::lanes, n - 2 * j - V::lanes);
+    store_upto(every_other<0>(a, b), even + j, (n + 1) / 2 - j);
+    store_upto(every_other<1>(a, b), odd + j, n / 2 - j);
+  }
+}
+
+template <class T>
+void close_pairs(const ConvWindow& w, const T* from, const Columns& shown, T start, T* row) {
+  using V = Vec<T>;
+  const int64_t place = shown.begin - w.col, n = shown.end - shown.begin;
+  const T* even = from + place % 2 * w.cols + place / 2;
+  const T* odd = from + (place + 1) % 2 * w.cols + (place + 1) / 2;
+  row += shown.begin;
+  for (int64_t j = 0; 2 * j < n; j += V::lanes) {
+    V a, b;
+    alternate(load_upto<V>(even + j, (n + 1) / 2 - j), load_upto<V>(odd + j, n / 2 - j), a, b);
+    store_upto(a + V(start), row + 2 * j, n - 2 * j);
+    store_upto(b + V(start), row + 2 * j + V::lanes, n - 2 * j - V::lanes);
+  }
+}
+
 // Whole vectors are stored: zeros behind the row, which rows to come overwrite.
 template <class T>
 void open(const ConvWindow& w, const T* image, T* window) {
@@ -42,6 +74,10 @@ void open(const ConvWindow& w, const T* image, T* window) {
         int64_t j = shown.begin;
         for (; j + V::lanes <= shown.end; j += V::lanes) V::load(from + j).store(to + j);
         if (j < shown.end) V::load(from + j, shown.end - j).store(to + j);
+        continue;
+      }
+      if (w.phases == 2) {
+        open_pairs(w, from, shown, to);
         continue;
       }
       for (int64_t phase = 0; phase < w.phases; ++phase, to += w.cols) {
@@ -71,6 +107,8 @@ void close(const ConvWindow& w, const T* window, const T* bias, T* image) {
         int64_t j = begin;
         for (; j + V::lanes <= end; j += V::lanes) (V::load(row + j) + V(start)).store(image + j);
         if (j < end) (V::load(row + j, end - j) + V(start)).store(image + j, end - j);
+      } else if (w.phases == 2 && seen) {
+        close_pairs(w, from, shown, start, image);
       } else {
         for (int64_t j = begin; j < end; ++j) {
           const int64_t col = j - w.col;
@@ -140,7 +178,16 @@ void sum_transposed(int64_t parts, int64_t size, int64_t rows, int64_t cols, con
 
 template <class T>
 constexpr ConvTable<T> make_table() {
-  return {Vec<T>::lanes, open<T>, close<T>, gather<T>, scatter<T>, zero<T>, sum_transposed<T>};
+  return {Vec<T>::lanes,
+          open<T>,
+          close<T>,
+          gather<T>,
+          scatter<T>,
+          depthwise<T>,
+          depthwise_scatter<T>,
+          depthwise_weight<T>,
+          zero<T>,
+          sum_transposed<T>};
 }
 
 }  // namespace

@@ -49,6 +49,17 @@ struct ConvTable {
   // Adds every patch to its place in the window.
   void (*scatter)(const ConvWindow& w, const ConvTaps& t, const T* patches, int64_t ld, T* window);
 
+  // Filters of one channel, on a window of one channel; rows of outputs have stride `ld`.
+  // y = (first, or y when accumulating) + filter * window
+  void (*depthwise)(const ConvWindow& w, const ConvTaps& t, const T* window, const T* filter,
+                    T first, bool accumulate, T* y, int64_t ld);
+  // window += what g sends back through the filter
+  void (*depthwise_scatter)(const ConvWindow& w, const ConvTaps& t, const T* g, int64_t ld,
+                            const T* filter, T* window);
+  // sums[tap] += sum of g times what the tap saw
+  void (*depthwise_weight)(const ConvWindow& w, const ConvTaps& t, const T* window, const T* g,
+                           int64_t ld, T* sums);
+
   void (*zero)(T* x, int64_t n);
   // y[j * ld + i] = sum over p < parts of x[p * size + i * cols + j], in ascending order, for
   // i < rows and j < cols.

@@ -1,58 +1,12 @@
-// Pooling for one instruction set. Windows of 2 x 2 side by side, the usual ones, by vectors.
-#include <cstddef>
-#include <utility>
-
-#include "backtrail/simd.h"
+// Pooling for one instruction set. The usual windows by vectors along a row of outputs: 2 x 2 side
+// by side, and for maxima any with a stride of 1 or 2.
 #include "kernels/pool_table.h"
+
+#include "kernels/interleave.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 namespace {
-
-template <class V>
-using Lanes = std::make_index_sequence<V::kLanesPerReg>;
-
-template <int First, class Reg, size_t... I>
-BACKTRAIL_INLINE Reg every_other(Reg a, Reg b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, (2 * I + First)...);
-}
-// Elements First, First + 2, ... of a and b behind each other.
-template <int First, class V>
-BACKTRAIL_INLINE V every_other(V a, V b) {
-  typename V::Reg all[2 * kRegs];
-  V y;
-  for (int i = 0; i < kRegs; ++i) all[i] = a.r[i], all[kRegs + i] = b.r[i];
-  BACKTRAIL_EACH_REG y.r[i] = every_other<First>(all[2 * i], all[2 * i + 1], Lanes<V>());
-  return y;
-}
-
-template <int Half, class Reg, size_t... I>
-BACKTRAIL_INLINE Reg alternate(Reg a, Reg b, std::index_sequence<I...>) {
-  constexpr size_t n = sizeof...(I);
-  return __builtin_shufflevector(a, b, (Half * n / 2 + I / 2 + I % 2 * n)...);
-}
-// a[0], b[0], a[1], b[1], ... as two vectors.
-template <class V>
-BACKTRAIL_INLINE void alternate(V a, V b, V& first, V& second) {
-  typename V::Reg all[2 * kRegs];
-  BACKTRAIL_EACH_REG {
-    all[2 * i] = alternate<0>(a.r[i], b.r[i], Lanes<V>());
-    all[2 * i + 1] = alternate<1>(a.r[i], b.r[i], Lanes<V>());
-  }
-  for (int i = 0; i < kRegs; ++i) first.r[i] = all[i], second.r[i] = all[kRegs + i];
-}
-
-template <class V>
-BACKTRAIL_INLINE V load_upto(const typename V::Scalar* p, int64_t n) {
-  return n >= V::lanes ? V::load(p) : n > 0 ? V::load(p, n) : V(0);
-}
-template <class V>
-BACKTRAIL_INLINE void store_upto(V x, typename V::Scalar* p, int64_t n) {
-  if (n >= V::lanes)
-    x.store(p);
-  else if (n > 0)
-    x.store(p, n);
-}
 
 // The larger of two in torch's order: a NaN counts as larger, the first of equals stays.
 template <class V, class I>
@@ -86,10 +40,51 @@ void max_of_four(const PoolShape& s, const float* x, float* y, int32_t* where) {
   }
 }
 
+// Windows Stride apart, of any size: one tap after the other takes part in a whole row of outputs.
+template <int Stride>
+void max_by_taps(const PoolShape& s, const float* x, float* y, int32_t* where) {
+  using V = Vec<float>;
+  using I = Vec<int32_t>;
+  const PoolAxis& w = s.w;
+  const I steps = Stride == 2 ? I::iota() + I::iota() : I::iota();
+  for (int64_t r = 0; r < s.h.out; ++r, y += w.out, where += w.out) {
+    const int64_t top = s.h.begin(r), bottom = s.h.end(r);
+    for (int64_t c = 0; c < w.out; ++c) {
+      y[c] = -__builtin_inff();
+      where[c] = top < bottom && w.begin(c) < w.end(c) ? int32_t(top * w.size + w.begin(c)) : -1;
+    }
+    for (int64_t i = top; i < bottom; i += s.h.dilation)
+      for (int64_t tap = 0; tap < w.kernel; ++tap) {
+        const int64_t col = tap * w.dilation - w.padding;  // that output 0 sees
+        const int64_t begin = col < 0 ? (-col + Stride - 1) / Stride : 0;
+        int64_t end = w.size > col ? (w.size - col + Stride - 1) / Stride : 0;
+        if (end > w.out) end = w.out;
+        for (int64_t c = begin; c < end; c += V::lanes) {
+          const int64_t n = end - c, at = i * w.size + col + c * Stride;
+          V seen;
+          if constexpr (Stride == 1) {
+            seen = load_upto<V>(x + at, n);
+          } else {
+            const V a = load_upto<V>(x + at, 2 * n - 1);
+            seen = every_other<0>(a, load_upto<V>(x + at + V::lanes, 2 * n - 1 - V::lanes));
+          }
+          V best = load_upto<V>(y + c, n);
+          I place = load_upto<I>(where + c, n);
+          keep_larger(best, place, seen, I(int32_t(at)) + steps);
+          store_upto(best, y + c, n);
+          store_upto(place, where + c, n);
+        }
+      }
+  }
+}
+
 template <class T>
 void max(const PoolShape& s, const T* x, T* y, int32_t* where) {
-  if constexpr (sizeof(T) == 4)
+  if constexpr (sizeof(T) == 4) {
     if (s.h.halves() && s.w.halves()) return max_of_four(s, x, y, where);
+    if (s.w.kernel && s.w.stride == 1) return max_by_taps<1>(s, x, y, where);
+    if (s.w.kernel && s.w.stride == 2) return max_by_taps<2>(s, x, y, where);
+  }
   for (int64_t r = 0; r < s.h.out; ++r) {
     const int64_t top = s.h.begin(r), bottom = s.h.end(r);
     for (int64_t c = 0; c < s.w.out; ++c) {

@@ -36,8 +36,6 @@ from .modules.loss import (
 from .modules.module import Module
 from .modules.normalization import GroupNorm, LayerNorm, RMSNorm
 from .modules.parameter_container import ParameterDict, ParameterList
-from .modules.recurrent import GRU, LSTM, RNN, RNNBase
-from .modules.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .modules.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -48,6 +46,8 @@ from .modules.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from .modules.recurrent import GRU, LSTM, RNN, RNNBase
+from .modules.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .modules.sparse import Embedding
 from .parameter import Parameter
 

@@ -21,7 +21,7 @@ LAYERS = [
     ["graph"],
     ["tensor"],
     ["creation", "elementwise", "reductions", "shaping", "linalg", "indexing", "formatting"],
-    ["derivatives", "definitions", "recurrent", "autograd", "convolution", "pooling"],
+    ["derivatives", "definitions", "recurrent", "autograd"],
     ["random", "functional"],
     ["nn"],
     ["optim"],

@@ -20,7 +20,7 @@ if [ ! -x "$folder/venv/bin/python" ]; then
 fi
 unset PYTHONPATH PYTHONHOME
 "$folder/venv/bin/pip" install -q --disable-pip-version-check ".[test]" \
-  -C build-dir="$folder/build" -C cmake.define.BACKTRAIL_SANITIZE="$kinds" \
+  -C build-dir="$folder/build" -C install.strip=false -C cmake.define.BACKTRAIL_SANITIZE="$kinds" \
   -C cmake.define.BACKTRAIL_ISAS="${BACKTRAIL_ISA:-v3}"
 
 # Python itself is not built with the sanitizers: their libraries come first by LD_PRELOAD, and

@@ -12,49 +12,7 @@ import pytest
 from backtrail import nn
 from backtrail._core import memory_stats
 from backtrail.nn import functional as F
-
-
-def same(a: bt.Tensor, b: bt.Tensor) -> bool:
-    """Whether two tensors agree in shape, dtype and every byte."""
-    return bt._core.equal_bytes(a.detach(), b.detach())
-
-
-def mlp() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.GELU(), nn.Linear(12, 3))
-
-
-class Net(nn.Module):
-    """Norms, dropout, an embedding, a branch: what real models have."""
-
-    def __init__(self, p: float = 0.3) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(11, 6)
-        self.norm = nn.LayerNorm(6)
-        self.batch = nn.BatchNorm1d(6)
-        self.body = mlp()
-        self.drop = nn.Dropout(p)
-        self.scale = 1.0
-
-    def forward(self, index: bt.Tensor) -> bt.Tensor:
-        x = self.norm(self.embed(index))
-        x = self.batch(x.view(-1, 6)).view(x.shape)
-        return self.body(self.drop(x) + x.mean(1, keepdim=True)).mean(1) * self.scale
-
-
-def trainer(
-    model: nn.Module, optimizer: Any, clip: float | None = None
-) -> Callable[[bt.Tensor, bt.Tensor], Any]:
-    def step(x: bt.Tensor, y: bt.Tensor) -> Any:
-        optimizer.zero_grad()
-        out = model(x)
-        loss = F.cross_entropy(out, y)
-        loss.backward()
-        norm = None if clip is None else nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        return loss, {"out": out.detach(), "norm": norm}
-
-    return step
-
+from capture_models import Net, batch, mlp, pair, repeat, same, trainer
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "sgd": lambda p: bt.optim.SGD(p, lr=0.1),
@@ -63,18 +21,6 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "adamw": lambda p: bt.optim.AdamW(p, lr=0.01),
     "amsgrad": lambda p: bt.optim.Adam(p, lr=0.01, amsgrad=True),
 }
-
-
-def pair(make: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
-    bt.manual_seed(3)
-    a = make()
-    bt.manual_seed(3)
-    b = make()
-    return a, b
-
-
-def batch(n: int = 8) -> tuple[bt.Tensor, bt.Tensor]:
-    return bt.randint(0, 11, (n, 5)), bt.randint(0, 3, (n,))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -100,9 +46,7 @@ def test_training_has_the_same_bits(name: str, clip: float | None) -> None:
         assert same(more["out"], more2["out"])
         assert clip is None or same(more["norm"], more2["norm"])
         assert same(*streams)
-        for (key, a), b in zip(
-            one.state_dict().items(), two.state_dict().values(), strict=True
-        ):
+        for (key, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
             assert same(a, b), key
         for p, q in zip(one.parameters(), two.parameters(), strict=True):
             assert same(p.grad, q.grad)
@@ -126,7 +70,8 @@ def test_other_optimizers_are_right_too(name: str) -> None:
         try:
             captured(x, y)
         except RuntimeError as error:
-            assert "which a replay would not do" in str(error)
+            if "which a replay would not do" not in str(error):
+                raise
             return
         for p, q in zip(one.parameters(), two.parameters(), strict=True):
             assert same(p, q)
@@ -142,8 +87,7 @@ def test_a_new_form_of_arguments_captures_again() -> None:
 
     calls.clear()
     with pytest.raises(RuntimeError, match=r"changes `calls`"):
-        for _ in range(2):
-            f(bt.ones(3))
+        repeat(f, bt.ones(3))
 
     @bt.compile
     def g(x: bt.Tensor, scale: float = 2.0, *, more: Any = None) -> bt.Tensor:
@@ -316,252 +260,6 @@ def test_a_cache_that_is_changed_in_place() -> None:
     assert cache[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-# ---- what changes is seen
-
-
-def test_parameters_that_are_replaced_or_frozen() -> None:
-    model = mlp()
-    f = bt.compile(model)
-    x = bt.randn(4, 6)
-    changes: list[Callable[[], Any]] = [
-        lambda: setattr(model[0], "weight", nn.Parameter(bt.randn(16, 6))),
-        lambda: setattr(model[0].weight, "data", bt.randn(16, 6)),
-        lambda: model[0].weight.requires_grad_(False),
-        lambda: model[2].weight.data.mul_(2.0),
-        lambda: model.load_state_dict(mlp().state_dict()),
-        lambda: model.append(nn.Tanh()),
-        lambda: model.__setitem__(1, nn.Sigmoid()),
-        lambda: model.double().float(),
-        lambda: setattr(model[2], "bias", None),
-        lambda: model[2].weight.register_hook(lambda g: g * 2),
-    ]
-    f(x)
-    for change in changes:
-        change()
-        for _ in range(2):
-            model.zero_grad()
-            got = f(x)
-            got.sum().backward()
-            grads = [p.grad for p in model.parameters()]
-            model.zero_grad()
-            want = model(x)
-            want.sum().backward()
-            assert same(got, want)
-            for g, p in zip(grads, model.parameters(), strict=True):
-                assert (g is None) == (p.grad is None)
-                assert g is None or same(g, p.grad)
-
-
-FACTOR = 2.0
-TABLE = {"a": [1.0, 2.0]}
-
-
-class Settings:
-    gain = 1.0
-
-    def __init__(self) -> None:
-        self.bias = 0.5
-
-
-def test_python_values_that_change() -> None:
-    global FACTOR
-    settings, local = Settings(), bt.ones(2)
-    names = ["x"]
-
-    def f(x: bt.Tensor) -> bt.Tensor:
-        return x * FACTOR * settings.gain + settings.bias + local + TABLE["a"][1] + len(names)
-
-    g = bt.compile(f)
-    x = bt.randn(2)
-    assert same(g(x), f(x))
-    FACTOR = 3.0
-    assert same(g(x), f(x))
-    settings.bias = 1.5
-    assert same(g(x), f(x))
-    Settings.gain = 4.0
-    assert same(g(x), f(x))
-    TABLE["a"][1] = 9.0
-    assert same(g(x), f(x))
-    names.append("y")
-    assert same(g(x), f(x))
-    local = bt.full((2,), 5.0)
-    assert same(g(x), f(x))
-    local.add_(1.0)
-    assert same(g(x), f(x))
-    assert g.captures == 7
-    FACTOR = 2.0
-    Settings.gain = 1.0
-
-
-def test_hyperparameters_of_optimizers() -> None:
-    one, two = pair(mlp)
-    optimizers = [bt.optim.Adam(m.parameters(), lr=0.1) for m in (one, two)]
-    eager, captured = trainer(one, optimizers[0]), bt.compile(trainer(two, optimizers[1]))
-    x, y = bt.randn(4, 6), bt.randint(0, 3, (4,))
-    for key, value in [
-        ("lr", 0.2),
-        ("betas", (0.5, 0.6)),
-        ("eps", 1e-3),
-        ("weight_decay", 0.1),
-        ("maximize", True),
-        ("amsgrad", True),
-    ]:
-        for _ in range(3):
-            eager(x, y)
-            captured(x, y)
-        for optimizer in optimizers:
-            optimizer.param_groups[0][key] = value
-        for _ in range(2):
-            eager(x, y)
-            captured(x, y)
-        for p, q in zip(one.parameters(), two.parameters(), strict=True):
-            assert same(p, q), key
-    assert captured.captures <= 4  # lr, betas, eps and weight_decay need no new capture
-    saved = optimizers[0].state_dict()
-    optimizers[1].load_state_dict(saved)
-    optimizers[0].load_state_dict(saved)
-    for _ in range(3):
-        eager(x, y)
-        captured(x, y)
-    for p, q in zip(one.parameters(), two.parameters(), strict=True):
-        assert same(p, q)
-
-
-def test_schedules_outside_and_inside() -> None:
-    one, two = pair(mlp)
-    optimizers = [bt.optim.SGD(m.parameters(), lr=0.1, momentum=0.9) for m in (one, two)]
-    schedules = [bt.optim.lr_scheduler.StepLR(o, 2, gamma=0.5) for o in optimizers]
-    eager, captured = trainer(one, optimizers[0]), bt.compile(trainer(two, optimizers[1]))
-    for _ in range(8):
-        x, y = bt.randn(4, 6), bt.randint(0, 3, (4,))
-        eager(x, y)
-        captured(x, y)
-        for schedule in schedules:
-            schedule.step()
-        for p, q in zip(one.parameters(), two.parameters(), strict=True):
-            assert same(p, q)
-    assert captured.captures <= 2
-
-    @bt.compile
-    def inside(x: bt.Tensor) -> bt.Tensor:
-        schedules[1].step()
-        return x + 1
-
-    with pytest.raises(RuntimeError, match="which a replay would not do"):
-        for _ in range(3):
-            inside(bt.ones(1))
-
-
-def test_state_that_is_made_at_the_first_call() -> None:
-    class Lazy(nn.Module):
-        mask: Any = None
-
-        def forward(self, x: bt.Tensor) -> bt.Tensor:
-            if self.mask is None:
-                self.mask = bt.tensor([1.0, 0.0, 1.0])
-            return x * self.mask
-
-    model = Lazy()
-    f = bt.compile(model)
-    for _ in range(4):
-        x = bt.randn(2, 3)
-        assert same(f(x), x * model.mask)
-
-
-def test_state_that_a_replay_would_lose_is_refused() -> None:
-    class Counter(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.calls = 0
-            self.last: Any = None
-
-        def forward(self, x: bt.Tensor, keep: bool) -> bt.Tensor:
-            if keep:
-                self.last = x * 2
-            else:
-                self.calls += 1
-            return x + 1
-
-    for keep, name in ((False, "calls"), (True, "last")):
-        f = bt.compile(Counter())
-        with pytest.raises(RuntimeError, match=name):
-            for _ in range(3):
-                f(bt.ones(2), keep)
-
-    import random
-
-    @bt.compile
-    def noisy(x: bt.Tensor) -> bt.Tensor:
-        return x * random.random()
-
-    with pytest.raises(RuntimeError, match="random"):
-        for _ in range(3):
-            noisy(bt.ones(2))
-
-
-# ---- values that Python may not look at
-
-
-@pytest.mark.parametrize(
-    "look",
-    [
-        lambda t: t.sum().item(),
-        lambda t: 1 if t.sum() < 1 else 2,
-        lambda t: float(t.sum()),
-        lambda t: t.tolist(),
-        lambda t: t.numpy(),
-        lambda t: str(t),
-        lambda t: t.nonzero(),
-        lambda t: t[t > 0],
-        lambda t: t.unique(),
-        lambda t: bt.tensor([t.sum(), 1.0]),
-        lambda t: bt.manual_seed(1),
-    ],
-    ids="item if float tolist numpy str nonzero mask unique tensor seed".split(),
-)
-def test_values_are_not_for_python(look: Callable[[bt.Tensor], Any]) -> None:
-    @bt.compile
-    def f(x: bt.Tensor) -> bt.Tensor:
-        look(x * 2)
-        return x
-
-    with pytest.raises(RuntimeError, match=r"test_capture\.py:\d+.*compiled function"):
-        f(bt.ones(3))
-    assert bt.ones(2).sum().item() == 2  # nothing goes on being watched
-
-
-def test_an_error_in_the_function_passes_through() -> None:
-    @bt.compile
-    def f(x: bt.Tensor, fail: bool) -> bt.Tensor:
-        if fail:
-            raise KeyError("mine")
-        return x @ x
-
-    with pytest.raises(KeyError, match="mine"):
-        f(bt.ones(2, 2), True)
-    with pytest.raises(RuntimeError, match="matmul"):
-        f(bt.ones(2, 3), False)
-    assert f(bt.ones(2, 2), False).tolist() == [[2, 2], [2, 2]]
-
-
-def test_an_error_in_a_replay_changes_nothing() -> None:
-    model = Net()
-    optimizer = bt.optim.Adam(model.parameters(), lr=0.1)
-    step = bt.compile(trainer(model, optimizer))
-    x, y = batch()
-    for _ in range(2):
-        step(x, y)
-    before = [p.clone() for p in model.parameters()]
-    bad = x.clone()
-    bad[0, 0] = 99
-    with pytest.raises(IndexError, match="no parameter or buffer was changed"):
-        step(bad, y)
-    assert all(same(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    step(x, y)
-    assert not same(before[0], next(model.parameters()))
-    assert optimizer.state_dict()["state"][0]["step"] == 3
-
-
 # ---- the rest of the contract
 
 
@@ -674,8 +372,7 @@ def test_python_threads() -> None:
 def test_a_function_that_never_settles_is_left_alone() -> None:
     f = bt.compile(lambda x, i: x + i)
     with pytest.warns(RuntimeWarning, match="captured 64 times and hardly replayed"):
-        for i in range(70):
-            assert f(bt.zeros(1), i).item() == i
+        assert [f(bt.zeros(1), i).item() for i in range(70)] == list(range(70))
     assert f.captures == 64
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -48,7 +48,6 @@ class Recorder {
     const int b = recording_->find(a);
     return b >= 0 && recording_->buffers[size_t(b)].kind != CaptureBuffer::fixed;
   }
-  bool touched(const Array& a) const { return recording_->find(a) >= 0; }
 
   // Settle what every buffer is, from the arguments and the result of the call. Returns why no plan
   // can be made, or "".
@@ -205,7 +204,6 @@ void bind_capture(py::module_& m) {
       .def("adopt_draws", &Recorder::adopt_draws)
       .def("outside", &Recorder::outside)
       .def("made", &Recorder::made)
-      .def("touched", &Recorder::touched)
       .def("settle", &Recorder::settle)
       .def("replay", &Recorder::replay);
   py::class_<Guards>(m, "Guards", "What must hold of Python objects.")

@@ -45,6 +45,7 @@ from . import functional as _functional
 
 if TYPE_CHECKING:
     from . import backends, cpp_extension, cuda, nn, optim, train, utils
+    from .capture import compile
     from .serialization import load, save
 
 __version__ = "0.1.0"

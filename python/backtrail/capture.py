@@ -16,9 +16,18 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from types import MethodType
-from typing import Any, overload
+from typing import Any
 
-from ._core import Node, Recorder, TensorBase, capturing, fit, full, set_grad_enabled, storage_serial
+from ._core import (
+    Node,
+    Recorder,
+    TensorBase,
+    capturing,
+    fit,
+    full,
+    set_grad_enabled,
+    storage_serial,
+)
 from .creation import zeros_like
 from .graph import gradients, toposort
 from .plan import Plan
@@ -144,9 +153,9 @@ class Compiled:
         if self.captures >= _MOST_CAPTURES and sum(p.runs for p in self._plans) < self.captures:
             self._gave_up = True
             warnings.warn(
-                f"{self!r} was captured {self.captures} times and hardly replayed: its arguments or "
-                "what it reads differ at each call. It runs without capture from now on. Pass what "
-                "changes as tensors of the same shape",
+                f"{self!r} was captured {self.captures} times and hardly replayed: its arguments "
+                "or what it reads differ at each call. It runs without capture from now on. Pass "
+                "what changes as tensors of the same shape",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -182,8 +191,8 @@ def _what_changed(before: Survey, checks: Any) -> str:
     if kind == "item" and rest[0] in holder:
         change = f" ({_short(rest[1])} became {_short(holder[rest[0]])})"
     return (
-        f"a call changes `{where}`{change}, which a replay would not do: change it outside, or keep "
-        "it in a tensor that is changed in place"
+        f"a call changes `{where}`{change}, which a replay would not do: change it outside, or "
+        "keep it in a tensor that is changed in place"
     )
 
 
@@ -253,8 +262,8 @@ class Backward:
     def graph_vjp(self, node: Node, grad: Any) -> Any:
         """Refuse: the plan is not recorded."""
         raise RuntimeError(
-            "backward: create_graph=True goes through a compiled function; call the function itself "
-            "for second derivatives"
+            "backward: create_graph=True goes through a compiled function; call the function "
+            "itself for second derivatives"
         )
 
 
@@ -273,7 +282,7 @@ def _capture_backward(
     for node in toposort([t.grad_fn for t in outputs]):  # type: ignore[misc]
         for edge in node.edges:
             if isinstance(edge, TensorBase) and not any(edge is t for t in inputs):
-                inputs.append(edge)  # type: ignore[arg-type]
+                inputs.append(edge)
     grads = [zeros_like(t).contiguous() for t in outputs]
     back = Recorder()
     back.adopt_draws(recorder)
@@ -311,10 +320,6 @@ def _capture_backward(
 # ---- the public function
 
 
-@overload
-def compile(model: Callable[..., Any], **options: Any) -> Any: ...
-@overload
-def compile(model: None = None, **options: Any) -> Callable[[Callable[..., Any]], Any]: ...
 def compile(
     model: Any = None,
     *,
@@ -358,11 +363,12 @@ def _compiled_module(model: Any) -> Any:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return compiled(*args, **kwargs)
 
-    twin_class = type(
-        kind.__name__,
-        (kind,),
-        {"__call__": call, "_orig_mod": property(lambda self: model), "__module__": kind.__module__},
-    )
-    twin = twin_class.__new__(twin_class)
+    members = {
+        "__call__": call,
+        "__module__": kind.__module__,
+        "_orig_mod": property(lambda self: model),
+    }
+    twin_class = type(kind.__name__, (kind,), members)
+    twin: Any = object.__new__(twin_class)
     object.__setattr__(twin, "__dict__", model.__dict__)
     return twin

@@ -51,7 +51,7 @@ class Plan:
         print(self)
 
     def profile(self, n: int = 100) -> None:
-        """Print the median time of each node, over n replays of the last call that change nothing."""
+        """Print the median time of each node over n replays of the last call; nothing changes."""
         print(_table(self._replay.nodes(), self._replay.profile(n)))
 
 
@@ -74,7 +74,8 @@ def _table(plan: dict[str, Any], seconds: list[float] | None) -> str:
         shapes = ", ".join("x".join(map(str, shape)) or "()" for shape, _, _ in node["outputs"])
         if len(shapes) > 28:
             shapes = shapes[:25] + "..."
-        line = f"{i:4d}  {name:44s}  {shapes:28s}  {_short(node['flops']):>7s}  {_short(node['bytes']):>7s}"
+        work = "  ".join(f"{_short(node[kind]):>7s}" for kind in ("flops", "bytes"))
+        line = f"{i:4d}  {name:44s}  {shapes:28s}  {work}"
         if seconds is not None:
             share = seconds[i] / total if total else 0.0
             line += f"  {seconds[i] * 1e6:10.2f}  {share:6.1%}"
@@ -85,8 +86,8 @@ def _table(plan: dict[str, Any], seconds: list[float] | None) -> str:
     fused = sum(len(n["ops"]) for n in nodes if n["kind"] == "fused")
     groups = sum(n["kind"] == "fused" for n in nodes)
     tail = [
-        f"{len(nodes)} nodes from {plan['recorded']} recorded steps: {plan['folded']} computed once, "
-        f"{plan['dead']} left out, {fused} fused into {groups}",
+        f"{len(nodes)} nodes from {plan['recorded']} recorded steps: {plan['folded']} computed "
+        f"once, {plan['dead']} left out, {fused} fused into {groups}",
         f"{_short(plan['arena_bytes'])}B of buffers ({_short(plan['unshared_bytes'])}B if none "
         f"shared memory), {_short(plan['constant_bytes'])}B of constants, {plan['guards']} guards",
     ]

@@ -44,6 +44,9 @@ _FOREIGN_FOLDERS = tuple(
 _OWN = __name__.partition(".")[0]
 
 
+Found = list[tuple[Any, str]]  # objects to look into next, and where they were found
+
+
 class Survey:
     """The checks of one look around, with a text for each that says where it was found."""
 
@@ -70,11 +73,11 @@ class Survey:
         self.checks.append(check)
         self.where.append(where)
 
-    def _look_into(self, obj: Any, where: str) -> Iterable[tuple[Any, str]]:
+    def _look_into(self, obj: Any, where: str) -> Found:
         if isinstance(obj, TensorBase):
             self._check(where, "tensor", obj)
             self.serials.add(storage_serial(obj))
-            return [(hook, f"{where}'s hook") for hook in obj._hooks or ()]
+            return [(hook, f"{where}'s hook") for hook in obj._hooks or []]
         if isinstance(obj, FunctionType):
             return self._function(obj, where)
         if isinstance(obj, MethodType):
@@ -94,34 +97,35 @@ class Survey:
             return self._cell(obj, where)
         if isinstance(obj, type):
             return self._class(obj, where)
-        if isinstance(obj, (ModuleType, *_OPAQUE)) or _is_foreign(type(obj)):
-            return ()
-        if hasattr(type(obj), "_watched"):
+        kind: Any = type(obj)
+        if isinstance(obj, (ModuleType, *_OPAQUE)) or _is_foreign(kind):
+            return []
+        if hasattr(kind, "_watched"):
             return [(part, where) for part in obj._watched()]
         return self._instance(obj, where)
 
-    def _items(self, obj: dict[Any, Any], where: str, but: tuple[str, ...] = ()) -> Any:
+    def _items(self, obj: dict[Any, Any], where: str, but: tuple[str, ...] = ()) -> Found:
         self._check(where, "length", obj, len(obj))
-        found = []
+        found: Found = []
         for key, value in obj.items():
             text = f"{where}.{key}" if isinstance(key, str) else f"{where}[...]"
-            if key not in but if isinstance(key, str) else True:
+            if not (isinstance(key, str) and key in but):
                 self._check(text, "item", obj, key, value)
                 found.append((value, text))
         return found
 
-    def _cell(self, cell: CellType, where: str) -> Any:
+    def _cell(self, cell: CellType, where: str) -> Found:
         try:
             value = cell.cell_contents
         except ValueError:  # not assigned yet
-            return ()
+            return []
         self._check(where, "cell", cell, value)
         return [(value, where)]
 
-    def _function(self, f: FunctionType, where: str) -> Any:
+    def _function(self, f: FunctionType, where: str) -> Found:
         if _is_own(f.__module__) or _is_foreign_file(f.__code__.co_filename):
-            return ()
-        found: list[tuple[Any, str]] = [(f.__defaults__, where), (f.__kwdefaults__, where)]
+            return []
+        found: Found = [(f.__defaults__, where), (f.__kwdefaults__, where)]
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             found.append((cell, name))
         known = f.__globals__
@@ -138,23 +142,21 @@ class Survey:
             found.append((f.__dict__, where))
         return found
 
-    def _module(self, module: ModuleType, names: set[str], where: str) -> Any:
+    def _module(self, module: ModuleType, names: set[str], where: str) -> Found:
         """Names that a function reads from a module of the user's."""
-        if _is_own(module.__name__) or _is_foreign_file(
-            getattr(module, "__file__", None) or ""
-        ):
+        if _is_own(module.__name__) or _is_foreign_file(getattr(module, "__file__", None) or ""):
             return []
         space = vars(module)
-        found = []
+        found: Found = []
         for name in names & space.keys():
             self._check(f"{where}.{name}", "item", space, name, space[name])
             found.append((space[name], f"{where}.{name}"))
         return found
 
-    def _class(self, cls: type, where: str) -> Any:
+    def _class(self, cls: type, where: str) -> Found:
         if _is_own(cls.__module__) or _is_foreign(cls):
-            return ()
-        found = []
+            return []
+        found: Found = []
         for base in cls.__mro__:
             if not (_is_own(base.__module__) or _is_foreign(base)):
                 for name, value in vars(base).items():
@@ -168,9 +170,9 @@ class Survey:
                             found.append((now, f"{where}.{name}"))
         return found
 
-    def _instance(self, obj: Any, where: str) -> Any:
+    def _instance(self, obj: Any, where: str) -> Found:
         self._check(where, "type", obj, type(obj))
-        found: list[tuple[Any, str]] = [(type(obj), type(obj).__name__)]
+        found: Found = [(type(obj), type(obj).__name__)]
         settings = getattr(type(obj), "_live_settings", None)
         if settings is not None:  # an optimizer
             return found + self._optimizer(obj, settings, where)
@@ -184,9 +186,9 @@ class Survey:
                 found.append((value, f"{where}.{name}"))
         return found
 
-    def _optimizer(self, obj: Any, settings: tuple[str, ...], where: str) -> Any:
+    def _optimizer(self, obj: Any, settings: tuple[str, ...], where: str) -> Found:
         """An optimizer: but for the settings and counts that a replay reads anew."""
-        found = []
+        found: Found = []
         for name, value in obj.__dict__.items():
             text = f"{where}.{name}"
             self._check(text, "item", obj.__dict__, name, value)

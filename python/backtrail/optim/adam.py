@@ -6,7 +6,6 @@ from typing import Any
 
 from .._core import adam_step, pause_capture, resume_capture
 from ..creation import zeros_like
-from ..tensor import Tensor
 from .optimizer import Optimizer, Params, check_implementation, check_settings
 
 

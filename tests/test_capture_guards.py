@@ -1,0 +1,263 @@
+"""Captured functions: whatever Python changes around one is seen, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import backtrail as bt
+import pytest
+from backtrail import nn
+from capture_models import Net, batch, mlp, pair, repeat, same, trainer
+
+
+def test_parameters_that_are_replaced_or_frozen() -> None:
+    model = mlp()
+    f = bt.compile(model)
+    x = bt.randn(4, 6)
+    changes: list[Callable[[], Any]] = [
+        lambda: setattr(model[0], "weight", nn.Parameter(bt.randn(16, 6))),
+        lambda: setattr(model[0].weight, "data", bt.randn(16, 6)),
+        lambda: model[0].weight.requires_grad_(False),
+        lambda: model[2].weight.data.mul_(2.0),
+        lambda: model.load_state_dict(mlp().state_dict()),
+        lambda: model.append(nn.Tanh()),
+        lambda: model.__setitem__(1, nn.Sigmoid()),
+        lambda: model.double().float(),
+        lambda: setattr(model[2], "bias", None),
+        lambda: model[2].weight.register_hook(lambda g: g * 2),
+    ]
+    f(x)
+    for change in changes:
+        change()
+        for _ in range(2):
+            model.zero_grad()
+            got = f(x)
+            got.sum().backward()
+            grads = [p.grad for p in model.parameters()]
+            model.zero_grad()
+            want = model(x)
+            want.sum().backward()
+            assert same(got, want)
+            for g, p in zip(grads, model.parameters(), strict=True):
+                assert (g is None) == (p.grad is None)
+                assert g is None or same(g, p.grad)
+
+
+FACTOR = 2.0
+TABLE = {"a": [1.0, 2.0]}
+
+
+class Settings:
+    gain = 1.0
+
+    def __init__(self) -> None:
+        self.bias = 0.5
+
+
+def test_python_values_that_change() -> None:
+    global FACTOR
+    settings, local = Settings(), bt.ones(2)
+    names = ["x"]
+
+    def f(x: bt.Tensor) -> bt.Tensor:
+        return x * FACTOR * settings.gain + settings.bias + local + TABLE["a"][1] + len(names)
+
+    g = bt.compile(f)
+    x = bt.randn(2)
+    assert same(g(x), f(x))
+    FACTOR = 3.0
+    assert same(g(x), f(x))
+    settings.bias = 1.5
+    assert same(g(x), f(x))
+    Settings.gain = 4.0
+    assert same(g(x), f(x))
+    TABLE["a"][1] = 9.0
+    assert same(g(x), f(x))
+    names.append("y")
+    assert same(g(x), f(x))
+    local = bt.full((2,), 5.0)
+    assert same(g(x), f(x))
+    local.add_(1.0)
+    assert same(g(x), f(x))
+    assert g.captures == 7
+    FACTOR = 2.0
+    Settings.gain = 1.0
+
+
+def test_hyperparameters_of_optimizers() -> None:
+    one, two = pair(mlp)
+    optimizers = [bt.optim.Adam(m.parameters(), lr=0.1) for m in (one, two)]
+    eager, captured = trainer(one, optimizers[0]), bt.compile(trainer(two, optimizers[1]))
+    x, y = bt.randn(4, 6), bt.randint(0, 3, (4,))
+    for key, value in [
+        ("lr", 0.2),
+        ("betas", (0.5, 0.6)),
+        ("eps", 1e-3),
+        ("weight_decay", 0.1),
+        ("maximize", True),
+        ("amsgrad", True),
+    ]:
+        for _ in range(3):
+            eager(x, y)
+            captured(x, y)
+        for optimizer in optimizers:
+            optimizer.param_groups[0][key] = value
+        for _ in range(2):
+            eager(x, y)
+            captured(x, y)
+        for p, q in zip(one.parameters(), two.parameters(), strict=True):
+            assert same(p, q), key
+    assert captured.captures <= 4  # lr, betas, eps and weight_decay need no new capture
+    saved = optimizers[0].state_dict()
+    optimizers[1].load_state_dict(saved)
+    optimizers[0].load_state_dict(saved)
+    for _ in range(3):
+        eager(x, y)
+        captured(x, y)
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        assert same(p, q)
+
+
+def test_schedules_outside_and_inside() -> None:
+    one, two = pair(mlp)
+    optimizers = [bt.optim.SGD(m.parameters(), lr=0.1, momentum=0.9) for m in (one, two)]
+    schedules = [bt.optim.lr_scheduler.StepLR(o, 2, gamma=0.5) for o in optimizers]
+    eager, captured = trainer(one, optimizers[0]), bt.compile(trainer(two, optimizers[1]))
+    for _ in range(8):
+        x, y = bt.randn(4, 6), bt.randint(0, 3, (4,))
+        eager(x, y)
+        captured(x, y)
+        for schedule in schedules:
+            schedule.step()
+        for p, q in zip(one.parameters(), two.parameters(), strict=True):
+            assert same(p, q)
+    assert captured.captures <= 2
+
+    @bt.compile
+    def inside(x: bt.Tensor) -> bt.Tensor:
+        schedules[1].step()
+        return x + 1
+
+    with pytest.raises(RuntimeError, match="which a replay would not do"):
+        repeat(inside, bt.ones(1))
+
+
+def test_state_that_is_made_at_the_first_call() -> None:
+    class Lazy(nn.Module):
+        mask: Any = None
+
+        def forward(self, x: bt.Tensor) -> bt.Tensor:
+            if self.mask is None:
+                self.mask = bt.tensor([1.0, 0.0, 1.0])
+            return x * self.mask
+
+    model = Lazy()
+    f = bt.compile(model)
+    for _ in range(4):
+        x = bt.randn(2, 3)
+        assert same(f(x), x * model.mask)
+
+
+def test_state_that_a_replay_would_lose_is_refused() -> None:
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+            self.last: Any = None
+
+        def forward(self, x: bt.Tensor, keep: bool) -> bt.Tensor:
+            if keep:
+                self.last = x * 2
+            else:
+                self.calls += 1
+            return x + 1
+
+    for keep, name in ((False, "calls"), (True, "last")):
+        f = bt.compile(Counter())
+        with pytest.raises(RuntimeError, match=name):
+            repeat(f, bt.ones(2), keep)
+
+    import random
+
+    @bt.compile
+    def noisy(x: bt.Tensor) -> bt.Tensor:
+        return x * random.random()
+
+    with pytest.raises(RuntimeError, match="random"):
+        repeat(noisy, bt.ones(2))
+
+
+# ---- values that Python may not look at
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda t: t.sum().item(),
+        lambda t: 1 if t.sum() < 1 else 2,
+        lambda t: float(t.sum()),
+        lambda t: t.tolist(),
+        lambda t: t.numpy(),
+        lambda t: str(t),
+        lambda t: t.nonzero(),
+        lambda t: t[t > 0],
+        lambda t: t.unique(),
+        lambda t: bt.tensor([t.sum(), 1.0]),
+        lambda t: bt.manual_seed(1),
+    ],
+    ids=[
+        "item",
+        "if",
+        "float",
+        "tolist",
+        "numpy",
+        "str",
+        "nonzero",
+        "mask",
+        "unique",
+        "tensor",
+        "seed",
+    ],
+)
+def test_values_are_not_for_python(look: Callable[[bt.Tensor], Any]) -> None:
+    @bt.compile
+    def f(x: bt.Tensor) -> bt.Tensor:
+        look(x * 2)
+        return x
+
+    with pytest.raises(RuntimeError, match=r"test_capture_guards\.py:\d+.*compiled function"):
+        f(bt.ones(3))
+    assert bt.ones(2).sum().item() == 2  # nothing goes on being watched
+
+
+def test_an_error_in_the_function_passes_through() -> None:
+    @bt.compile
+    def f(x: bt.Tensor, fail: bool) -> bt.Tensor:
+        if fail:
+            raise KeyError("mine")
+        return x @ x
+
+    with pytest.raises(KeyError, match="mine"):
+        f(bt.ones(2, 2), True)
+    with pytest.raises(RuntimeError, match="matmul"):
+        f(bt.ones(2, 3), False)
+    assert f(bt.ones(2, 2), False).tolist() == [[2, 2], [2, 2]]
+
+
+def test_an_error_in_a_replay_changes_nothing() -> None:
+    model = Net()
+    optimizer = bt.optim.Adam(model.parameters(), lr=0.1)
+    step = bt.compile(trainer(model, optimizer))
+    x, y = batch()
+    for _ in range(2):
+        step(x, y)
+    before = [p.clone() for p in model.parameters()]
+    bad = x.clone()
+    bad[0, 0] = 99
+    with pytest.raises(IndexError, match="no parameter or buffer was changed"):
+        step(bad, y)
+    assert all(same(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    step(x, y)
+    assert not same(before[0], next(model.parameters()))
+    assert optimizer.state_dict()["state"][0]["step"] == 3

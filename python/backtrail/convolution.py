@@ -219,7 +219,7 @@ def _of(op: Any, node: Node, a: Tensor, b: Tensor, like: Tensor) -> Tensor:
 def _bias(node: Node, grad: Tensor) -> Tensor | None:
     if node.edges[2] is None:
         return None
-    return grad.sum((0, *range(2, grad.ndim)))
+    return grad.flatten(2).sum(2).sum(0)  # in two steps: the first one runs along memory
 
 
 @rule("convolution")

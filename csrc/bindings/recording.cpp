@@ -36,11 +36,14 @@ std::string python_line() {
 
 void refuse_value(const char* what) {
   const std::string line = python_line();
-  fail(ErrorKind::runtime,
-       "%s%s%s: Python cannot look at the values of tensors inside a compiled function, since a "
-       "replay would not look again. Return the tensor and look at it outside; for a choice that "
-       "depends on values use where() or multiply by a mask",
-       what, line.empty() ? "" : " at ", line.c_str());
+  const std::string text =
+      std::string(what) + (line.empty() ? "" : " at ") + line +
+      ": Python cannot look at the values of tensors inside a compiled function, since a replay "
+      "would not look again. Return the tensor and look at it outside; for a choice that depends "
+      "on values use where() or multiply by a mask";
+  py::object type = py::module_::import("backtrail.capture").attr("CaptureError");
+  PyErr_SetString(type.ptr(), text.c_str());
+  throw Error(ErrorKind::python, text);
 }
 
 void grad_event(TensorObject* t, bool reads) {

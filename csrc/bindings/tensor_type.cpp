@@ -38,7 +38,7 @@ void set_python_error() {
   try {
     throw;
   } catch (const Error& e) {
-    if (e.kind == ErrorKind::interrupted && PyErr_Occurred()) return;
+    if (e.kind == ErrorKind::python && PyErr_Occurred()) return;
     PyObject* kinds[] = {PyExc_RuntimeError, PyExc_ValueError,  PyExc_TypeError,
                          PyExc_IndexError,   PyExc_MemoryError, PyExc_KeyboardInterrupt};
     PyErr_SetString(kinds[int(e.kind)], e.what());

@@ -13,7 +13,7 @@ enum class ErrorKind : uint8_t {
   type,
   index,
   memory,
-  interrupted  // a Python exception (KeyboardInterrupt) is already set
+  python  // a Python exception, such as KeyboardInterrupt, is already set
 };
 
 struct Error : std::runtime_error {

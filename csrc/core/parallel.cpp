@@ -152,7 +152,7 @@ void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void
   if (!check) return run(body, context);
   Interruptible job{body, context, check};
   run(Interruptible::run, &job);
-  if (job.cancelled) throw Error(ErrorKind::interrupted, "interrupted");
+  if (job.cancelled) throw Error(ErrorKind::python, "interrupted");
 }
 
 }  // namespace detail

@@ -17,7 +17,7 @@ void set_num_threads(int n);
 void* scratch(size_t bytes, int slot = 0);
 
 // Installed by the bindings; called on the thread that started a long parallel_for, every 50 ms.
-// Returning true cancels the tasks not yet begun and makes parallel_for throw Error(interrupted).
+// Returning true cancels the tasks not yet begun and makes parallel_for throw Error(python).
 using InterruptCheck = bool (*)();
 void set_interrupt_check(InterruptCheck check);
 

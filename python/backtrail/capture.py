@@ -34,11 +34,15 @@ from .plan import Plan
 from .tensor import _ONE, Tensor
 from .watch import Survey, survey
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["CaptureError", "Compiled", "compile"]
 
 _MOST_PLANS = 16  # kept at a time, of one function
 _MOST_CAPTURES = 64  # of one function, when hardly any is used again
 _CONSTANTS = {storage_serial(_ONE)}  # tensors of our own that never change
+
+
+class CaptureError(RuntimeError):
+    """A function does what a replay could not do again; the message names it."""
 
 
 class Compiled:
@@ -167,7 +171,7 @@ class Compiled:
         if kind not in self._refused and len(self._refused) < 4:
             self._refused.add(kind)
             return
-        raise RuntimeError(f"{self!r} cannot be captured: {problem}")
+        raise CaptureError(f"{self!r} cannot be captured: {problem}")
 
 
 def _is_live(t: Tensor) -> bool:
@@ -339,7 +343,7 @@ def compile(
     rates and other settings of Adam and SGD are read at each replay.
 
     Python in the function runs only while it is watched: what it prints, counts or appends is not
-    repeated. Looking at a tensor's value in it (`if loss < 1`, `.item()`) raises RuntimeError; so
+    repeated. Looking at a tensor's value in it (`if loss < 1`, `.item()`) raises CaptureError; so
     does state that a replay would not change.
 
     The keyword arguments are PyTorch's; of them only `disable` has an effect here.

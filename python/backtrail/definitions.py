@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
-from ._core import Node, full, set_grad_enabled
+from ._core import Node, full, set_grad_enabled, shares_memory
 from .creation import arange
 from .derivatives import rule
 from .graph import gradients
-from .tensor import Tensor, apply, ops
+from .tensor import _ONE, Tensor, apply, ops
 
 _ALIAS = ops["alias"]
 
@@ -228,9 +228,8 @@ def _linear_cross_entropy_fused(node: Node, grad: Tensor) -> Any:
             (ignore_index, smoothing, reduction, wanted),
         )
     else:
-        scale = grad.item()
-        if scale != 1.0:
-            dx, dweight, dbias = dx * scale, dweight * scale, dbias * scale
+        if not shares_memory(grad, _ONE):  # where backward() begins its gradient is this 1
+            dx, dweight, dbias = dx * grad, dweight * grad, dbias * grad
         if input.dtype is not dx.dtype:
             dx, dweight, dbias = (g.to(input.dtype) for g in (dx, dweight, dbias))
     return (

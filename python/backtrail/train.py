@@ -18,18 +18,20 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
+from . import capture
 from .autograd import no_grad
 from .creation import tensor
 from .dtypes import float64
 from .nn import Module
 from .nn.utils import clip_grad_norm_
 from .optim import Optimizer
-from .random import get_rng_state, set_rng_state
+from .random import default_generator, get_rng_state, set_rng_state
 from .serialization import CheckpointError, check_writable, load, save
 from .tensor import Tensor
 
@@ -90,6 +92,7 @@ def fit(
     count_tokens: Callable[[Any], int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     progress: bool = True,
+    compile: bool = True,
 ) -> History:
     """Train `model` for `steps` steps, counted from the very start of the run.
 
@@ -102,6 +105,11 @@ def fit(
     and `extra` (anything `save` can write). `resume=True` goes on from it to the same bits as if
     the run had never stopped, given that the order of `batches` follows from the step or from the
     random state.
+
+    A step is captured and replayed (`backtrail.compile`): `loss_fn` and the model run as Python
+    only for batches of a new form. Where that cannot be, because they look at values or keep
+    state in Python, a warning says why and the run goes on without; `compile=False` does from the
+    start. The losses are the same, to the bit.
 
     Raises:
         Interrupted: at Ctrl-C, a KeyboardInterrupt. The step that was under way is undone.
@@ -122,6 +130,7 @@ def fit(
     evaluated = history.evaluations[-1][0] if history.evaluations else 0
     buffers = any(True for _ in model.buffers())
     start = _State(model, source, buffers)
+    half_steps = _HalfSteps(model, loss_fn, optimizer, clip_grad_norm, compile)
 
     def checkpoint_now() -> None:
         nonlocal saved
@@ -162,22 +171,20 @@ def fit(
 
                 began = time.perf_counter()
                 batch = source(step)
-                optimizer.zero_grad()
-                loss = loss_fn(model, batch)
+                loss, grad_norm = half_steps.gradients(batch, start)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise NonFiniteError(
                         f"the loss is {value} at step {step + 1}{_kept(path, saved)}"
                     )
-                loss.backward()
-                if clip_grad_norm is not None:
-                    norm = clip_grad_norm_(model.parameters(), clip_grad_norm).item()
+                if grad_norm is not None:
+                    norm = grad_norm.item()
                     if not math.isfinite(norm):
                         raise NonFiniteError(
                             f"the gradient norm is {norm} at step {step + 1}{_kept(path, saved)}"
                         )
                 with ctrl_c.held():  # a step is done whole or not at all
-                    optimizer.step()
+                    half_steps.update()
                     if scheduler:
                         scheduler.step()
                     history.losses.append(value)
@@ -192,6 +199,45 @@ def fit(
             start.restore(model)
             checkpoint_now()
             raise Interrupted(len(history.losses), path if saved else None) from None
+
+
+class _HalfSteps:
+    """The two halves of a step, captured if that can be: the gradients, and the update.
+
+    Between them the loop looks at the loss, which a captured function could not.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        optimizer: Optimizer,
+        clip: float | None,
+        compiled: bool,
+    ) -> None:
+        def gradients(batch: Any) -> tuple[Tensor, Tensor | None]:
+            optimizer.zero_grad()
+            loss = loss_fn(model, batch)
+            loss.backward()
+            return loss, None if clip is None else clip_grad_norm_(model.parameters(), clip)
+
+        self._model, self._eager = model, gradients
+        self._gradients = capture.compile(gradients) if compiled else gradients
+        # Others count their steps in Python, or have been given a step of the user's.
+        captured = compiled and bool(optimizer._live_settings) and "step" not in vars(optimizer)
+        self.update = capture.compile(optimizer.step) if captured else optimizer.step
+
+    def gradients(self, batch: Any, start: _State) -> tuple[Tensor, Tensor | None]:
+        """Return the loss, and the norm of the gradients where they are clipped."""
+        drawn = default_generator._offset  # the batch was drawn since the step's start
+        try:
+            return self._gradients(batch)
+        except capture.CaptureError as error:
+            warnings.warn(f"fit: {error}. The run goes on without capture", stacklevel=3)
+            self._gradients = self._eager
+            start.restore(self._model)  # what half a step drew and counted
+            default_generator._offset = drawn
+            return self._gradients(batch)
 
 
 def _due(step: int, every: int, steps: int) -> bool:

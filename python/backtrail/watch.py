@@ -123,11 +123,11 @@ class Survey:
         return [(value, where)]
 
     def _function(self, f: FunctionType, where: str) -> Found:
-        if _is_own(f.__module__) or _is_foreign_file(f.__code__.co_filename):
-            return []
         found: Found = [(f.__defaults__, where), (f.__kwdefaults__, where)]
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             found.append((cell, name))
+        if _is_own(f.__module__) or _is_foreign_file(f.__code__.co_filename):
+            return found  # its globals do not change
         known = f.__globals__
         names = _names(f.__code__)
         for name in names:

@@ -80,6 +80,13 @@ def add_parser(commands: Commands[Parser]) -> None:
         "--threads", type=integer(1, 1024), metavar="N", help="processor cores to use [all]"
     )
 
+    training.add_argument(
+        "--no-compile",
+        dest="compile",
+        action="store_false",
+        help="run every step as Python instead of replaying captured ones; the same losses, slower",
+    )
+
     model = parser.add_argument_group("size of the model (larger learns more, and takes longer)")
     add(model, "--n-layer", integer(1), "N", "layers, one after another")
     add(model, "--n-embd", integer(1), "N", "width: numbers that stand for one character")
@@ -116,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     try:
-        history = _fit(model, tokenizer, documents, settings, out, args.resume)
+        history = _fit(model, tokenizer, documents, settings, out, args.resume, args.compile)
     except Interrupted as stop:
         _print_how_to_go_on(stop, out)
         return 130
@@ -177,6 +184,7 @@ def _fit(
     settings: dict[str, Any],
     out: Path,
     resume: bool,
+    compile: bool,
 ) -> History:
     steps = settings["steps"]
     optimizer = bt.optim.Adam(model.parameters(), lr=settings["lr"], betas=(0.85, 0.99))
@@ -195,6 +203,7 @@ def _fit(
         resume=resume,
         extra={"settings": settings, "characters": "".join(tokenizer.characters)},
         count_tokens=gpt.count_tokens,
+        compile=compile,
     )
 
 

@@ -188,7 +188,7 @@ class Documents:
         batch_size: int = 1,
         seed: int = 42,
     ) -> None:
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.block_size, self.seed = batch_size, block_size, seed
         bos = tokenizer.bos
         self.tokens = [
             [bos, *tokenizer.encode(document), bos][: block_size + 1] for document in documents
@@ -199,11 +199,11 @@ class Documents:
         """Return the inputs (B, T) of `step` and, one position on, their targets (B, T)."""
         first = step * self.batch_size
         rows = [self.document(i) for i in range(first, first + self.batch_size)]
-        longest = max(len(row) for row in rows)
+        # At most 16 different lengths: each is captured once (`backtrail.compile`).
+        unit = -(-self.block_size // 16)
+        longest = -(-(max(len(row) for row in rows) - 1) // unit) * unit + 1
         inputs, targets = [], []
-        for (
-            row
-        ) in rows:  # what a short row is filled up with cannot be seen from its real positions
+        for row in rows:  # what fills up a short row cannot be seen from its real positions
             padding = longest - len(row)
             inputs.append(row[:-1] + [0] * padding)
             targets.append(row[1:] + [IGNORE] * padding)

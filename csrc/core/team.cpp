@@ -64,25 +64,35 @@ void Team::recruit(int helpers) {
   helpers_ = helpers;
 }
 
-// Take the next group of tasks. The fields are read before the ticket is taken: that it could be
-// taken says that they belong to it.
-bool Team::claim(int64_t& first, int64_t& last, Body& body, void*& context, int helper) {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+// Take the next group of tasks of a share. The fields are read before the ticket is taken: that it
+// could be taken says that they belong to it.
+bool Team::claim_of(int share, int64_t& first, int64_t& last, Body& body, void*& context) {
+  std::atomic<uint64_t>& value = tickets_[share].value;
+  uint64_t ticket = value.load(std::memory_order_acquire);
   for (;;) {
     const int64_t next = int64_t(ticket & kClosed);
     if (next == int64_t(kClosed)) return false;
-    if (helper >= helpers_wanted_.load(std::memory_order_relaxed)) return false;
     const int64_t tasks = tasks_.load(std::memory_order_relaxed);
     const int64_t group = group_.load(std::memory_order_relaxed);
+    const int64_t shares = shares_.load(std::memory_order_relaxed);
     body = body_.load(std::memory_order_relaxed);
     context = context_.load(std::memory_order_relaxed);
-    first = next * group;
-    if (first >= tasks) return false;
-    last = std::min(tasks, first + group);
-    if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                      std::memory_order_acquire))
+    const int64_t end = tasks * (share + 1) / shares;
+    first = tasks * share / shares + next * group;
+    if (first >= end) return false;
+    last = std::min(end, first + group);
+    if (value.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                    std::memory_order_acquire))
       return true;
   }
+}
+
+// Its own share first, then the others'.
+bool Team::claim(int64_t& first, int64_t& last, Body& body, void*& context, int thread) {
+  const int shares = shares_.load(std::memory_order_relaxed);
+  for (int i = 0; i < shares; ++i)
+    if (claim_of((thread + i) % shares, first, last, body, context)) return true;
+  return false;
 }
 
 void Team::finish(int64_t count) {
@@ -96,19 +106,19 @@ void Team::finish(int64_t count) {
 void Team::serve(int helper) {
   inside_team = true;
   for (;;) {
-    const uint64_t seen = ticket_.load(std::memory_order_acquire) | kClosed;
+    const uint64_t seen = job_.load(std::memory_order_acquire);
     int64_t first, last;
     Body body;
     void* context;
-    while (claim(first, last, body, context, helper)) {
+    while (helper + 1 < threads_.load(std::memory_order_relaxed) &&
+           claim(first, last, body, context, helper + 1)) {
       for (int64_t i = first; i < last; ++i) body(context, i);
       finish(last - first);
     }
-    auto newer = [&] { return (ticket_.load(std::memory_order_acquire) | kClosed) != seen; };
-    if (spin_until(newer)) continue;
+    if (spin_until([&] { return job_.load(std::memory_order_acquire) != seen; })) continue;
     std::unique_lock<std::mutex> lock(mutex_);
     ++sleeping_;
-    work_.wait(lock, [&] { return (ticket_.load() | kClosed) != seen; });
+    work_.wait(lock, [&] { return job_.load() != seen; });
     --sleeping_;
   }
 }
@@ -119,22 +129,24 @@ bool Team::run(int threads, int64_t tasks, Body body, void* context) {
     recruit(threads - 1);
   } catch (const std::system_error&) {  // no thread to be had: those there are do it
   }
-  const int64_t group = (tasks + (int64_t(1) << 30) - 1) >> 30;  // a ticket counts to 2^32
+  const int shares = std::min(threads, kShares);
   body_.store(body, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   tasks_.store(tasks, std::memory_order_relaxed);
-  group_.store(group, std::memory_order_relaxed);
-  helpers_wanted_.store(threads - 1, std::memory_order_relaxed);
+  group_.store((tasks >> 30) + 1, std::memory_order_relaxed);  // a ticket counts to 2^32
+  threads_.store(threads, std::memory_order_relaxed);
+  shares_.store(shares, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  const uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
-  ticket_.store(job << 32);
+  const uint64_t job = job_.load(std::memory_order_relaxed) + 1;
+  for (int s = 0; s < shares; ++s) tickets_[s].value.store(job << 32, std::memory_order_release);
+  job_.store(job);
   if (sleeping_.load() > 0) {
     std::lock_guard<std::mutex> lock(mutex_);
     work_.notify_all();
   }
   inside_team = true;
   int64_t first, last;
-  while (claim(first, last, body, context, -1)) {
+  while (claim(first, last, body, context, 0)) {
     for (int64_t i = first; i < last; ++i) body(context, i);
     done_.fetch_add(last - first);
   }
@@ -146,7 +158,8 @@ bool Team::run(int threads, int64_t tasks, Body body, void* context) {
     all_done_.wait(lock, complete);
     caller_sleeps_ = false;
   }
-  ticket_.store(job << 32 | kClosed);
+  for (int s = 0; s < shares; ++s)
+    tickets_[s].value.store(job << 32 | kClosed, std::memory_order_release);
   taken_.store(false, std::memory_order_release);
   return true;
 }

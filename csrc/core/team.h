@@ -1,7 +1,8 @@
 // The threads that help with large work. OpenMP makes and places them, once; work is then handed
-// out through a ticket that costs a fraction of a microsecond. Whoever is late is not waited for:
-// the caller takes the tasks that nobody has begun, so that a thread whose core is busy with
-// another program cannot hold up the rest.
+// out through tickets that cost a fraction of a microsecond. Each thread begins with a share of the
+// tasks of its own, the same part each time, so that it finds in its cache what it wrote there in
+// the operation before; then it takes what the others have left. Whoever is late is not waited for:
+// a thread whose core is busy with another program cannot hold up the rest.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -24,17 +25,23 @@ class Team {
  private:
   void recruit(int helpers);
   void serve(int helper);
-  bool claim(int64_t& first, int64_t& last, Body& body, void*& context, int helper);
+  bool claim(int64_t& first, int64_t& last, Body& body, void*& context, int thread);
+  bool claim_of(int share, int64_t& first, int64_t& last, Body& body, void*& context);
   void finish(int64_t count);
 
-  // The job. A ticket is the job's number above the next group of tasks to be taken; closed, no
-  // group is left and the fields below may change.
+  // The job. The ticket of a share is the job's number above the next group of tasks to be taken;
+  // while all are closed the fields below may change.
   static constexpr uint64_t kClosed = 0xffffffff;
-  alignas(64) std::atomic<uint64_t> ticket_{kClosed};
+  static constexpr int kShares = 64;
+  struct alignas(64) Ticket {
+    std::atomic<uint64_t> value{kClosed};
+  };
+  Ticket tickets_[kShares];
+  alignas(64) std::atomic<uint64_t> job_{0};
   std::atomic<Body> body_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<int64_t> tasks_{0}, group_{1};
-  std::atomic<int> helpers_wanted_{0};
+  std::atomic<int> threads_{0}, shares_{1};
   alignas(64) std::atomic<int64_t> done_{0};
 
   alignas(64) std::atomic<bool> taken_{false};  // by a caller

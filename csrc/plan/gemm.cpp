@@ -15,6 +15,7 @@ constexpr int kSlot = 3;                        // of scratch()
 constexpr int64_t kDepth = 512;                 // most of k in one chain: part of what results are
 constexpr double kSerialNs = 10e3;              // below this one thread does it all
 constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
+constexpr double kMiddlingNs = 100e3, kMiddlingMostNs = 4e6;
 constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
 constexpr double kLongestTaskNs = 100e6;
 constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
@@ -230,9 +231,13 @@ struct Grid {
   template <class T>
   Grid(const GemmTable<T>& kernels, const Problem<T>& p, int64_t batch, double total_ns) {
     const int64_t threads = total_ns < kSerialNs ? 1 : num_threads();
-    // Long products are cut finer, so that Ctrl-C need not wait for seconds.
-    const int64_t tasks =
-        total_ns < kLongNs ? threads : std::max(4 * threads, int64_t(total_ns / kLongestTaskNs));
+    // Middling products are cut finer, to even out the threads; long ones more so, so that Ctrl-C
+    // need not wait for seconds.
+    const int64_t tasks = total_ns < kMiddlingNs       ? threads
+                          : total_ns < kMiddlingMostNs ? 2 * threads
+                          : total_ns < kLongNs
+                              ? threads
+                              : std::max(4 * threads, int64_t(total_ns / kLongestTaskNs));
     const int64_t most_across = ceil_div(p.n, kernels.nr), most_down = ceil_div(p.m, kernels.mr);
     auto time_of = [&](int64_t block_rows, int64_t block_cols) {
       const double block_m = double(round_up(block_rows, kernels.mr));

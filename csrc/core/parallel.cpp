@@ -21,8 +21,8 @@ namespace backtrail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr double kSerialNs = 12e3;    // below this a second thread costs more than it saves
-constexpr double kNsPerThread = 6e3;  // least work worth waking a thread for
+constexpr double kSerialNs = 4e3;     // below this a second thread costs more than it saves
+constexpr double kNsPerThread = 2e3;  // least work worth waking a thread for
 constexpr auto kCheckEvery = std::chrono::milliseconds(50);
 
 std::atomic<InterruptCheck> interrupt_check{nullptr};

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kSlot = 3;                        // of scratch()
 constexpr int64_t kDepth = 512;                 // most of k in one chain: part of what results are
-constexpr double kSerialNs = 10e3;              // below this one thread does it all
-constexpr double kTinyProducts = 64 * 64 * 64;  // certainly no work for two threads
+constexpr double kSerialNs = 3e3;               // below this one thread does it all
+constexpr double kTinyProducts = 32 * 32 * 64;  // certainly no work for two threads
 constexpr double kMiddlingNs = 100e3, kMiddlingMostNs = 4e6;
 constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
 constexpr double kLongestTaskNs = 100e6;

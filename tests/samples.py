@@ -187,6 +187,10 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((x(1, 3, 1),), (1,), np.copy),
     ],
     "unsqueeze": [Sample((x(3, 4),), (-1,), lambda a: a[..., None])],
+    "split": [
+        Sample((x(7, 3),), (0, [2, 0, 4, 1]), lambda a: tuple(np.split(a, [2, 2, 6]))),
+        Sample((x(2, 6),), (-1, [1, 5]), lambda a: (a[:, :1], a[:, 1:])),
+    ],
     "slice": [Sample((x(7, 3),), (0, 1, 6, 2), lambda a: a[1:6:2])],
     "select": [Sample((x(7, 3),), (1, -1), lambda a: a[:, -1])],
     "basic_index": [

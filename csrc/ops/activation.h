@@ -140,16 +140,17 @@ struct Gelu {
 struct GeluTanh {
   static constexpr auto name = "gelu_tanh";
   static constexpr auto doc = "GELU by its tanh approximation (Hendrycks and Gimpel, 2016).";
-  static constexpr double cost = 1.5;
+  static constexpr double cost = 0.6;
   static constexpr double kScale = 0.79788456080286535588, kCubic = 0.044715;  // sqrt(2 / pi)
-  template <class V> static V forward(V x) {
-    return V(0.5) * x * (V(1) + tanh(V(kScale) * (x + V(kCubic) * (x * x * x))));
+  // (1 + tanh(u)) / 2 is the logistic function of 2 u.
+  template <class V> static V gate(V x) {
+    return V(1) / (V(1) + exp(V(-2 * kScale) * (x + V(kCubic) * (x * x * x))));
   }
+  template <class V> static V forward(V x) { return x * gate(x); }
   template <class V> static V backward(V g, V x) {
-    V t = tanh(V(kScale) * (x + V(kCubic) * (x * x * x)));
-    V inner = V(kScale) * (V(1) + V(3 * kCubic) * (x * x));
-    V bend = (V(1) - t * t) * inner * x;
-    return g * (V(0.5) * (V(1) + t) + V(0.5) * select(isnan(bend) & !isnan(x), V(0), bend));
+    V s = gate(x);
+    V bend = s * (V(1) - s) * (V(2 * kScale) * (V(1) + V(3 * kCubic) * (x * x))) * x;
+    return g * (s + select(isnan(bend) & !isnan(x), V(0), bend));
   }
 };
 

@@ -192,6 +192,30 @@ void slice(Call& c) {
   c.out[0] = out;
 }
 
+// (dim, sizes): one view for each size, at most kMaxOutputs.
+void split(Call& c) {
+  const Array& a = c.in[0];
+  if (a.ndim() == 0) fail(ErrorKind::index, "%s: a 0-dim tensor cannot be split", c.name);
+  const int d = wrap_dim(c.name, c.attrs[0].i, a.ndim());
+  if (c.attrs[1].i > kMaxOutputs)
+    fail(ErrorKind::value, "%s: %lld parts; at most %d", c.name, (long long)c.attrs[1].i,
+         kMaxOutputs);
+  c.n_out = int(c.attrs[1].i);
+  int64_t start = 0;
+  for (int i = 0; i < c.n_out; ++i) {
+    const int64_t size = c.attrs[1].items[i];
+    if (size < 0 || start + size > a.shape[d])
+      fail(ErrorKind::runtime, "%s: part %d of size %lld does not fit in dimension %d of shape %s",
+           c.name, i, (long long)size, d, to_string(a.shape).c_str());
+    c.out[i] = a;
+    cut(c.out[i], d, start, start + size, 1);
+    start += size;
+  }
+  if (start != a.shape[d])
+    fail(ErrorKind::runtime, "%s: the sizes add up to %lld; dimension %d of shape %s has %lld",
+         c.name, (long long)start, d, to_string(a.shape).c_str(), (long long)a.shape[d]);
+}
+
 int64_t wrap_index(const Call& c, int64_t i, int64_t size, int d) {
   if (i < -size || i >= size)
     fail(ErrorKind::index, "%s: index %lld is out of range for dimension %d of size %lld", c.name,
@@ -319,6 +343,8 @@ const Op kOps[] = {
     view_op("squeeze", "Dimensions of size 1 removed.", squeeze),
     view_op("unsqueeze", "A dimension of size 1 inserted.", unsqueeze),
     view_op("slice", "Every step-th element from start to stop along a dimension.", slice),
+    {"split", "Views of neighbouring parts of a dimension.", Kind::view, 1, kMaxOutputs, 0, 0, 0,
+     true, split, nullptr, true},
     view_op("select", "One index of a dimension, which disappears.", select),
     view_op("basic_index", "Integers, slices and None as in x[...].", basic_index),
     view_op("diagonal", "The diagonal of two dimensions.", diagonal),

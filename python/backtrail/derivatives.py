@@ -15,7 +15,7 @@ from typing import Any
 from . import dtypes
 from ._core import Node, fit, full, pointwise_vjp, trace
 from .creation import arange
-from .shaping import cat
+from .shaping import cat, split
 from .tensor import Op, Tensor, apply, ops
 
 Rule = Callable[[Node, Any], Any]
@@ -419,13 +419,15 @@ def _last_written(node: Node, indices: Any, first: int) -> Tensor:
 @rule("cat")
 def _cat(node: Node, grad: Tensor) -> Any:
     dim = node.attrs[0]
-    found, start = [], 0
-    for i, edge in enumerate(node.edges):
-        size = node.shape(i)[dim]
-        piece = apply(ops["slice"], (grad,), (dim, start, start + size, 1))
-        found.append(None if edge is None else piece)
-        start += size
-    return found
+    pieces = split(grad, [node.shape(i)[dim] for i in range(node.n_inputs)], dim)
+    return [None if edge is None else g for edge, g in zip(node.edges, pieces, strict=True)]
+
+
+@rule("split")
+def _split(node: Node, grads: list[Tensor | None]) -> Any:
+    dtype = node.meta(0)[1]
+    found = [full(node.shape(1 + i), 0, dtype) if g is None else g for i, g in enumerate(grads)]
+    return (apply(ops["cat"], tuple(found), node.attrs[:1]),)
 
 
 @rule("tril", "triu", "dropout")

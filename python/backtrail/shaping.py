@@ -55,7 +55,8 @@ __all__ = [
 
 _VIEW, _RESHAPE, _PERMUTE, _EXPAND = (ops[n] for n in ("view", "reshape", "permute", "expand"))
 _TRANSPOSE, _SQUEEZE, _UNSQUEEZE = (ops[n] for n in ("transpose", "squeeze", "unsqueeze"))
-_SLICE, _SELECT, _CAT, _CLONE = (ops[n] for n in ("slice", "select", "cat", "clone"))
+_SLICE, _SELECT, _SPLIT = ops["slice"], ops["select"], ops["split"]
+_CAT, _CLONE = ops["cat"], ops["clone"]
 
 
 def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
@@ -258,6 +259,8 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
             raise RuntimeError(
                 f"split: sections {cuts} add up to {builtins.sum(cuts)}; dimension {dim} has {size}"
             )
+    if input.ndim and len(cuts) <= 8:
+        return apply(_SPLIT, (input,), (dim, cuts))
     parts, start = [], 0
     for n in cuts:
         parts.append(apply(_SLICE, (input,), (dim, start, start + n, 1)))

@@ -49,6 +49,7 @@ def serve(make: Callable[[str], Run | None]) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "row" in request:
+            run = None  # its memory is free before the next one's is needed
             run = make(request["row"])
             print(json.dumps({"there": run is not None}), flush=True)
             for _ in range(3 if run is not None else 0):  # warm

@@ -63,20 +63,30 @@ void for_chunks(int64_t n, double ns_each, F&& body, int64_t chunk = kChunk) {
 }
 
 // Throw unless every index is in [low, size).
+inline bool in_range(const int64_t* index, int64_t n, int64_t size, int64_t low = 0) {
+  uint64_t signs = 0;  // top bit: some index - low or size - 1 - index is negative
+  for (int64_t i = 0; i < n; ++i) {
+    uint64_t x = uint64_t(index[i]);
+    signs |= (x - uint64_t(low)) | (uint64_t(size - 1) - x);
+  }
+  return !(signs >> 63);
+}
+
+[[noreturn]] inline void fail_indices(const char* op, const int64_t* index, int64_t n, int dim,
+                                      int64_t size, int64_t low = 0) {
+  for (int64_t i = 0; i < n; ++i)
+    if (index[i] < low || index[i] >= size) fail_index(op, index[i], dim, size);
+  fail(ErrorKind::index, "%s: the indices changed while they were read", op);
+}
+
 inline void check_indices(const char* op, const int64_t* index, int64_t n, int dim, int64_t size,
                           int64_t low = 0) {
   std::atomic<bool> wrong{false};
   for_chunks(n, 0.5, [&](int64_t begin, int64_t end) {
-    uint64_t signs = 0;  // top bit: some index - low or size - 1 - index is negative
-    for (int64_t i = begin; i < end; ++i) {
-      uint64_t x = uint64_t(index[i]);
-      signs |= (x - uint64_t(low)) | (uint64_t(size - 1) - x);
-    }
-    if (signs >> 63) wrong.store(true, std::memory_order_relaxed);
+    if (!in_range(index + begin, end - begin, size, low))
+      wrong.store(true, std::memory_order_relaxed);
   });
-  if (!wrong) return;
-  for (int64_t i = 0; i < n; ++i)
-    if (index[i] < low || index[i] >= size) fail_index(op, index[i], dim, size);
+  if (wrong) fail_indices(op, index, n, dim, size, low);
 }
 
 inline void copy_bytes(void* dst, const void* src, int64_t bytes) {

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "kernels/table.h"
-#include "plan/loop.h"
+#include "plan/launch.h"
 #include "plan/op.h"
 
 namespace backtrail {
@@ -19,6 +19,11 @@ void copy_kernel(void* out, const void* const* in, const int64_t* mask, int64_t 
 }
 
 }  // namespace
+
+bool is_copy(PointwiseKernel kernel) {
+  return kernel == copy_kernel<float> || kernel == copy_kernel<double> ||
+         kernel == copy_kernel<int64_t>;
+}
 
 void copy_into(const Array& from, const Array& to) {
   // Between equal types the loop only moves bytes, whatever they mean; else it converts through the

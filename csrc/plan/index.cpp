@@ -7,6 +7,7 @@
 
 #include "plan/arguments.h"
 #include "plan/rearrange.h"
+#include "plan/registry.h"
 
 namespace backtrail {
 namespace {
@@ -50,6 +51,8 @@ void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t c
   }
 }
 
+constexpr int64_t kVectorRow = 16;  // elements from which a row is worth a kernel's call
+
 // body(o, begin, end, low, high) over all of (outer, inner columns, positions): each task sees
 // every index but owns columns [begin, end) of the positions [low, high).
 template <class F>
@@ -58,10 +61,10 @@ void for_owned(const Around& shape, int64_t count, size_t item, F&& body) {
   int64_t column = shape.inner, range = shape.size;
   if (work > 50e3 && shape.outer < 8) {
     const int64_t line = 64 / int64_t(item);  // elements of a cache line
-    if (shape.inner >= 4 * line)
-      column = std::max(2 * line, (shape.inner / 16 + line - 1) / line * line);
-    else
+    if (shape.size >= 4)
       range = shape.size / 4 + 1;
+    else if (shape.inner >= 16 * line)
+      column = std::max(8 * line, (shape.inner / 8 + line - 1) / line * line);
   }
   int64_t columns = chunks(shape.inner, column ? column : 1);
   int64_t ranges = chunks(shape.size, range ? range : 1);
@@ -75,16 +78,28 @@ void for_owned(const Around& shape, int64_t count, size_t item, F&& body) {
 
 // dst[o, index[i], :] += alpha * src[o, i, :], skipping the index `skip`.
 template <class T>
+PointwiseKernel add_kernel() {
+  const PointwiseKernels& k = find_op("add")->pointwise->kernels.forward;
+  return std::is_same_v<T, float> ? k.f32 : std::is_same_v<T, double> ? k.f64 : nullptr;
+}
+
+template <class T>
 void add_rows(const Around& shape, const int64_t* index, int64_t count, const T* src, T* dst,
               T alpha = T(1), int64_t skip = -1) {
+  const PointwiseKernel add = shape.inner >= kVectorRow ? add_kernel<T>() : nullptr;
+  const double factor[kMaxAttrs] = {double(alpha)};
+  constexpr int64_t every[2] = {-1, -1};
   for_owned(shape, count, sizeof(T),
             [&](int64_t o, int64_t begin, int64_t end, int64_t low, int64_t high) {
               for (int64_t i = 0; i < count; ++i) {
                 int64_t at = index[i];
                 if (at < low || at >= high || at == skip) continue;
-                const T* __restrict s = src + (o * count + i) * shape.inner;
-                T* __restrict d = dst + (o * shape.size + at) * shape.inner;
-                if (alpha == T(1))
+                const T* s = src + (o * count + i) * shape.inner;
+                T* d = dst + (o * shape.size + at) * shape.inner;
+                if (add) {
+                  const void* operands[2] = {d + begin, s + begin};
+                  add(d + begin, operands, every, end - begin, factor);
+                } else if (alpha == T(1))
                   for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + s[j]);
                 else
                   for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + alpha * s[j]);
@@ -371,8 +386,8 @@ void execute_gather(const Call& c) {
   const Array &x = c.in[0], &index = c.in[1];
   int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
   if (!index.numel()) return;
-  const int64_t* at = index.data<int64_t>();
-  check_indices(c.name, at, index.numel(), dim, x.ndim() ? x.shape[dim] : 1);
+  const int64_t *at = index.data<int64_t>(), size = x.ndim() ? x.shape[dim] : 1;
+  std::atomic<bool> wrong{false};
   Walk walk(index.shape, index.ndim() == x.ndim() ? x.shape : index.shape, index.shape, dim);
   by_item_size(x.item(), [&](auto zero) {
     using T = decltype(zero);
@@ -380,9 +395,11 @@ void execute_gather(const Call& c) {
     T* to = c.out[0].data<T>();
     walk.run(true, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t, int64_t count,
                                                 auto step) {
+      if (!in_range(at + i, count, size)) return wrong.store(true, std::memory_order_relaxed);
       for (int64_t j = 0; j < count; ++j) to[i + j] = from[x0 + j * step + at[i + j] * along];
     });
   });
+  if (wrong) fail_indices(c.name, at, index.numel(), dim, size);
 }
 
 void prepare_scatter(Call& c) {
@@ -399,8 +416,8 @@ template <class T, class F>
 void scatter(const Call& c, F&& update) {
   const Array &x = c.in[0], &index = c.in[1], &src = c.in[2], &out = c.out[0];
   int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
-  const int64_t* at = index.data<int64_t>();
-  check_indices(c.name, at, index.numel(), dim, x.ndim() ? x.shape[dim] : 1);
+  const int64_t *at = index.data<int64_t>(), size = x.ndim() ? x.shape[dim] : 1;
+  std::atomic<bool> wrong{false};
   copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
   if (!index.numel()) return;
   Dims one{1};
@@ -410,8 +427,10 @@ void scatter(const Call& c, F&& update) {
   T* to = out.data<T>();
   walk.run(false, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t s0, int64_t count,
                                                auto step) {
+    if (!in_range(at + i, count, size)) return wrong.store(true, std::memory_order_relaxed);
     for (int64_t j = 0; j < count; ++j) update(to[x0 + j * step + at[i + j] * along], from[s0 + j]);
   });
+  if (wrong) fail_indices(c.name, at, index.numel(), dim, size);
 }
 void execute_scatter(const Call& c) {
   by_item_size(c.in[0].item(), [&](auto zero) {

@@ -70,14 +70,15 @@ struct Launch {
   bool constant[kOperands];        // one element for all, repeated in `splats`
   bool dense[kOperands];           // lies as the result is numbered
   enum Manner : uint8_t {
-    nothing,  // there are no elements
-    flat,     // one run of equal, dense operands
-    rows,     // long rows, each where it lies
-    blocks,   // any strides and dtypes: gathered, computed in L1, scattered
+    nothing,     // there are no elements
+    flat,        // one run of equal, dense operands
+    rows,        // long rows, each where it lies
+    blocks,      // any strides and dtypes: gathered, computed in L1, scattered
+    transposed,  // a copy whose source is dense along another dimension
   } manner;
   char* base[kOperands];
   Splat splats[kOperands];
-  Space space;  // of rows and blocks
+  Space space;  // but of flat runs
 
   // The arrays must stay where they are for as long as the launch is used.
   Launch(const PointwiseKernels& table, DType compute, unsigned masks, bool mask_output,
@@ -97,5 +98,7 @@ struct Launch {
   static constexpr int64_t kTask = 16384;  // elements of a task
   static constexpr size_t kRoom = 2 * kBlock * 8;
 };
+
+bool is_copy(PointwiseKernel kernel);  // moves elements, whatever they mean
 
 }  // namespace backtrail

@@ -192,6 +192,47 @@ void run_blocks(const Launch& l) {
 
 }  // namespace
 
+namespace {
+
+// The dimension along which the source of a copy is dense, where that is not the last one and it is
+// long enough for tiles; -1 for none.
+int other_dim(const Launch& l) {
+  constexpr int64_t kLeast = 8;
+  const Space& s = l.space;
+  const int last = s.n - 1;
+  if (s.strides[1][last] != 1 || s.shape[last] < 2) return -1;
+  for (int d = 0; d < last; ++d)
+    if (s.strides[0][d] == 1 && s.shape[d] >= kLeast) return d;
+  return -1;
+}
+
+// Tiles of two dimensions, over all of the others.
+void run_transposed(const Launch& l) {
+  const Space& s = l.space;
+  const int d = other_dim(l), last = s.n - 1;
+  const size_t size = item_size(l.dtypes[0]);
+  const int64_t band = std::max<int64_t>(16, Launch::kTask / s.shape[last] / 16 * 16);
+  const int64_t bands = (s.shape[d] + band - 1) / band;
+  const int64_t planes = s.numel / (s.shape[d] * s.shape[last]);
+  parallel_for(planes * bands, double(s.numel) * 1.0, [&](int64_t task) {
+    int64_t from = 0, to = 0, rest = task / bands;
+    for (int k = last - 1; k >= 0; --k) {
+      if (k == d) continue;
+      from += rest % s.shape[k] * s.strides[0][k];
+      to += rest % s.shape[k] * s.strides[1][k];
+      rest /= s.shape[k];
+    }
+    const int64_t first = task % bands * band, rows = std::min(band, s.shape[d] - first);
+    from += first;
+    to += first * s.strides[1][d];
+    kernels().numeric->copy_transposed(l.base[1] + to * int64_t(size), s.strides[1][d],
+                                       l.base[0] + from * int64_t(size), s.strides[0][last], rows,
+                                       s.shape[last], size);
+  });
+}
+
+}  // namespace
+
 Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, bool mask_output,
                const Operand* in, int n_in_, const Array& out, const double* values, double cost_)
     : kernel(choose(table, compute)), n_in(n_in_), cost(cost_), numel(out.numel()) {
@@ -242,6 +283,8 @@ Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, boo
     in_rows =
         constant[j] || space.strides[j][last] == 1 || (j < n_in && space.strides[j][last] == 0);
   manner = in_rows ? rows : blocks;
+  if (manner == blocks && same_types && n_in == 1 && is_copy(kernel) && other_dim(*this) >= 0)
+    manner = transposed;
 }
 
 void Launch::refresh() {
@@ -262,6 +305,8 @@ void Launch::run() const {
     run_flat(*this);
   else if (manner == rows)
     run_rows(*this, space);
+  else if (manner == transposed)
+    run_transposed(*this);
   else if (manner == blocks)
     run_blocks(*this);
 }

@@ -261,3 +261,75 @@ def test_an_error_in_a_replay_changes_nothing() -> None:
     step(x, y)
     assert not same(before[0], next(model.parameters()))
     assert optimizer.state_dict()["state"][0]["step"] == 3
+
+
+# ---- arguments: memory that is theirs, and memory that has another name too
+
+
+def test_results_that_are_views_of_arguments() -> None:
+    f = bt.compile(lambda x: (x[1:], x.unsqueeze(0), x.detach()))
+    g = bt.compile(lambda x: (x[1:], x * 2))
+    base = bt.arange(12.0)
+    for i in range(5):
+        x = base[i : i + 4]
+        for h in (f, g):
+            got, want = h(x), h.__wrapped__(x)
+            assert all(same(a, b) for a, b in zip(got, want, strict=True))
+            got[0][0] = 100.0 + i
+            assert base[i + 1].item() == 100.0 + i
+    assert f.captures == g.captures == 1
+
+
+def test_an_argument_that_is_also_read_by_name() -> None:
+    w = bt.arange(3.0)
+    f = bt.compile(lambda x: x + w)
+    for x in (w, bt.full((3,), 100.0), w, bt.zeros(3), w):
+        assert same(f(x), x + w)
+    assert f.captures == 2
+
+    def shift(x: bt.Tensor) -> bt.Tensor:
+        x.add_(1.0)
+        return w * 2
+
+    g = bt.compile(shift)
+    for x in (bt.zeros(3), bt.zeros(3), w, bt.zeros(3), w):
+        before = w.clone()
+        assert same(g(x), (before + (x is w)) * 2)
+
+
+def test_a_batch_that_is_also_kept_elsewhere_is_a_batch() -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.data = bt.randn(12, 3)
+            self.batches = [bt.randn(4, 3) for _ in range(30)]
+
+        def step(self, x: bt.Tensor) -> bt.Tensor:
+            return (x * 2).sum()
+
+    trainer = Trainer()
+    step = bt.compile(trainer.step)
+    for x in (*trainer.batches, *(trainer.data[i : i + 4] for i in range(8))):
+        assert same(step(x), (x * 2).sum())
+    assert step.captures <= 3
+
+
+def test_tensors_without_elements() -> None:
+    empty = bt.empty(0, 3)
+    f = bt.compile(lambda x: (x[:0], x[:0] @ x.T, bt.cat([empty, x]), bt.empty(0), x[:0].sum()))
+    for _ in range(3):
+        x = bt.randn(2, 3)
+        assert all(same(a, b) for a, b in zip(f(x), f.__wrapped__(x), strict=True))
+    assert f.captures == 1
+
+
+def test_products_with_zeros() -> None:
+    """The derivative of cumprod takes another way where there are zeros."""
+
+    def slope(x: bt.Tensor) -> bt.Tensor:
+        leaf = x.detach().requires_grad_()
+        leaf.cumprod(0).sum().backward()
+        return leaf.grad
+
+    f = bt.compile(slope)
+    for x in ([2.0, 3.0, 0.5], [2.0, 0.0, 3.0], [0.0, 0.0, 1.0], [1.5, 2.0, 3.0]):
+        assert same(f(bt.tensor(x)), slope(bt.tensor(x)))

@@ -32,7 +32,7 @@ class Recorder {
   py::list outside() const {
     py::list all;
     for (const CaptureBuffer& b : recording_->buffers)
-      if (b.kind == CaptureBuffer::fixed) {
+      if (b.kind == CaptureBuffer::fixed && b.bytes) {
         Array a;
         a.storage = b.hold;
         a.shape = Dims{int64_t(b.bytes)};
@@ -51,8 +51,10 @@ class Recorder {
 
   // Settle what every buffer is, from the arguments and the result of the call. Returns why no plan
   // can be made, or "".
-  // `graph_lives`: nodes of the graph may still hold tensors.
-  std::string settle(const py::object& arguments, const py::object& results, bool graph_lives);
+  // `graph_lives`: nodes of the graph may still hold tensors. `elsewhere`: numbers of memory that
+  // the function may reach otherwise than by its arguments.
+  std::string settle(const py::object& arguments, const py::object& results, bool graph_lives,
+                     const py::set& elsewhere);
 
   py::object replay(const py::list& guards);
 
@@ -61,6 +63,7 @@ class Recorder {
   bool grad_mode_ = true, adopted_ = false;
   Spec arguments_, results_;
   std::vector<Replay::Bound> bound_;
+  std::vector<Replay::Pinned> pinned_;
   std::vector<std::pair<int, int>> together_;
   std::vector<int64_t> offsets_;
   std::vector<Result> outputs_;
@@ -69,8 +72,9 @@ class Recorder {
 };
 
 std::string Recorder::settle(const py::object& arguments, const py::object& results,
-                             bool graph_lives) {
+                             bool graph_lives, const py::set& elsewhere) {
   bound_.clear();
+  pinned_.clear();
   together_.clear();
   offsets_.clear();
   outputs_.clear();
@@ -87,10 +91,13 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
     for (int k = 0; k < i; ++k)
       if (as_tensor(args[size_t(k)])->array.storage.get() == a.storage.get())
         together_.emplace_back(k, i);
-    const int b = r.find(a);
-    if (b < 0) continue;
-    r.buffers[size_t(b)].kind = CaptureBuffer::bound;
-    bound_.push_back({i, b, a.offset});
+    const int b = r.buffer_of(a, true);
+    if (elsewhere.contains(a.storage->serial)) {
+      pinned_.push_back({i, a.storage});
+    } else {
+      r.buffers[size_t(b)].kind = CaptureBuffer::bound;
+      bound_.push_back({i, b, a.offset});
+    }
   }
   auto argument = [&](PyObject* o) {
     for (int i = 0; i < leaves_; ++i)
@@ -135,7 +142,8 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
     Result result;
     const TensorObject* t = as_tensor(o);
     result.leaf = argument(o);
-    const int b = r.find(t->array);
+    int b = r.find(t->array);
+    if (b < 0 && (t->view || !t->array.storage->bytes)) b = r.buffer_of(t->array, t->view);
     if (result.leaf >= 0) {
       result.kind = Result::argument;
     } else if (b < 0 || (r.buffers[size_t(b)].kind == CaptureBuffer::fixed && !t->view)) {
@@ -179,15 +187,25 @@ py::object Recorder::replay(const py::list& guards) {
   p->arguments = std::move(arguments_);
   p->results = std::move(results_);
   p->leaves = leaves_;
+  p->shifts.assign(p->storages.size(), 0);
   p->bound = std::move(bound_);
+  p->pinned = std::move(pinned_);
   p->together = std::move(together_);
   p->offsets = std::move(offsets_);
   p->outputs = std::move(outputs_);
   p->grads = std::move(grads_);
   p->guards = Guards(guards);
-  for (int b : p->plan->written)
+  p->leaf_pinned.assign(size_t(leaves_), false);
+  p->leaf_written.assign(size_t(leaves_), false);
+  for (const Replay::Pinned& pin : p->pinned) p->leaf_pinned[size_t(pin.leaf)] = true;
+  for (const CaptureBuffer& b : p->plan->capture().buffers)
+    if (b.hold) p->fixed.insert(b.hold.get());
+  for (int b : p->plan->written) {
     if (const StorageRef& s = p->plan->capture().buffers[size_t(b)].hold)
       p->fixed_written.insert(s.get());
+    for (const Replay::Bound& bound : p->bound)
+      if (bound.buffer == b) p->leaf_written[size_t(bound.leaf)] = true;
+  }
   p->grad_mode_then = grad_mode_;
   p->default_then = default_dtype;
   return wrap_replay(std::move(p));
@@ -204,7 +222,8 @@ void bind_capture(py::module_& m) {
       .def("adopt_draws", &Recorder::adopt_draws)
       .def("outside", &Recorder::outside)
       .def("made", &Recorder::made)
-      .def("settle", &Recorder::settle)
+      .def("settle", &Recorder::settle, py::arg("arguments"), py::arg("results"),
+           py::arg("graph_lives"), py::arg("elsewhere") = py::set())
       .def("replay", &Recorder::replay);
   py::class_<Guards>(m, "Guards", "What must hold of Python objects.")
       .def(py::init<const py::list&>())

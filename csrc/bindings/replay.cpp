@@ -35,8 +35,14 @@ bool Replay::fits(PyObject* args, PyObject* kwargs) {
     return false;
   auto storage = [&](int leaf) { return as_tensor(now_[size_t(leaf)])->array.storage.get(); };
   size_t shared = 0;
+  for (const Pinned& p : pinned)
+    if (storage(p.leaf) != p.storage.get() ||
+        as_tensor(now_[size_t(p.leaf)])->array.offset != offsets[size_t(p.leaf)])
+      return false;
   for (int i = 0; i < leaves; ++i) {
-    if (fixed_written.count(storage(i))) return false;
+    if (!leaf_pinned[size_t(i)] &&
+        (leaf_written[size_t(i)] ? fixed : fixed_written).count(storage(i)))
+      return false;
     for (int k = 0; k < i; ++k) shared += storage(i) == storage(k);
   }
   if (shared != together.size()) return false;
@@ -46,6 +52,14 @@ bool Replay::fits(PyObject* args, PyObject* kwargs) {
     if (storage(a) != storage(b) || apart != offsets[size_t(b)] - offsets[size_t(a)]) return false;
   }
   return guards.broken() < 0;
+}
+
+// A buffer that lay at `offset` in the call that was watched lies where `a` does in this one.
+void Replay::bind(int buffer, const Array& a, int64_t offset) {
+  const int64_t shift = (a.offset - offset) * int64_t(a.item());
+  plan->bind(buffer, static_cast<char*>(a.storage->data) + shift);
+  storages[size_t(buffer)] = a.storage;
+  shifts[size_t(buffer)] = shift;
 }
 
 // Bind the gradients that are read, and those that are made.
@@ -58,9 +72,7 @@ bool Replay::ready_grads() {
     if (a.shape != g.entry_view.shape || a.strides != g.entry_view.strides ||
         a.dtype != g.entry_view.dtype)
       return false;
-    const int64_t shift = (a.offset - g.entry_view.offset) * int64_t(a.item());
-    plan->bind(g.entry_view.buffer, static_cast<char*>(a.storage->data) + shift);
-    storages[size_t(g.entry_view.buffer)] = a.storage;
+    bind(g.entry_view.buffer, a, g.entry_view.offset);
   }
   for (Grad& g : grads) {
     if (g.final != Grad::made) continue;
@@ -154,10 +166,7 @@ PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) 
     Py_RETURN_NOTIMPLEMENTED;
   }
   for (const Bound& b : bound) {
-    const Array& a = as_tensor(now_[size_t(b.leaf)])->array;
-    plan->bind(b.buffer,
-               static_cast<char*>(a.storage->data) + (a.offset - b.offset) * int64_t(a.item()));
-    storages[size_t(b.buffer)] = a.storage;
+    bind(b.buffer, as_tensor(now_[size_t(b.leaf)])->array, b.offset);
   }
   for (int b : fresh) {
     StorageRef& s = storages[size_t(b)];
@@ -272,9 +281,11 @@ PyObject* Replay::finish() {
     else if (r.kind == Result::object)
       made[n] = Py_NewRef(r.value.ptr());
     else {
-      const StorageRef& hold = plan->capture().buffers[size_t(r.view.buffer)].hold;
-      made[n] =
-          wrap(r.view.on(r.kind == Result::part && hold ? hold : storages[size_t(r.view.buffer)]));
+      const size_t b = size_t(r.view.buffer);
+      const StorageRef& hold = plan->capture().buffers[b].hold;
+      Array a = r.view.on(r.kind == Result::part && hold ? hold : storages[b]);
+      a.offset += shifts[b] / int64_t(a.item());
+      made[n] = wrap(a);
     }
     ok = made[n] != nullptr;
   }

@@ -28,7 +28,9 @@ struct View {
   }
 };
 
-inline View view_of(const Array& a, int buffer) { return {buffer, a.offset, a.shape, a.strides, a.dtype}; }
+inline View view_of(const Array& a, int buffer) {
+  return {buffer, a.offset, a.shape, a.strides, a.dtype};
+}
 
 // One tensor of a result.
 struct Result {
@@ -67,6 +69,12 @@ struct Replay {
   std::vector<Bound> bound;
   std::vector<std::pair<int, int>> together;  // arguments that share their memory
   std::vector<int64_t> offsets;               // of the arguments, then
+  // Arguments that the function may also read by another name: they must be the same memory.
+  struct Pinned {
+    int leaf;
+    StorageRef storage;
+  };
+  std::vector<Pinned> pinned;
   std::vector<Result> outputs;
   std::vector<Grad> grads;
   std::vector<int> fresh;  // buffers to be allocated for outputs
@@ -74,10 +82,12 @@ struct Replay {
   bool draws_given = false;  // with the call
   std::vector<Live> lives;
   Guards guards;
-  std::unordered_set<const Storage*> fixed_written;
+  std::unordered_set<const Storage*> fixed, fixed_written;
+  std::vector<bool> leaf_pinned, leaf_written;
   bool grad_mode_then = true;
   DType default_then = DType::f32;
   std::vector<StorageRef> storages;  // by buffer: of fresh and bound ones, in the last call
+  std::vector<int64_t> shifts;       // by buffer: bytes by which a bound one lies further on
   bool busy = false;
 
   // The result of the call; NotImplemented where this plan is not for it.
@@ -89,8 +99,9 @@ struct Replay {
   void each_object(F f);
 
  private:
-  std::vector<PyObject*> now_;        // the tensors of the arguments
+  std::vector<PyObject*> now_;  // the tensors of the arguments
   bool fits(PyObject* args, PyObject* kwargs);
+  void bind(int buffer, const Array& a, int64_t offset);
   bool ready_grads();
   bool ready_lives();
   void ready_draws(PyObject* given);

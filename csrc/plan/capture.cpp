@@ -46,8 +46,8 @@ int Capture::buffer_of(const Array& a, bool reads) {
   if (fresh) {
     CaptureBuffer b;
     b.bytes = a.storage->bytes;
-    // What is read before it is written was there before, whoever made it.
-    if (reads || !is_new(a)) {
+    // What is read before it is written was there before, whoever made it; if it is anything.
+    if (!is_new(a) || (reads && b.bytes)) {
       b.kind = CaptureBuffer::fixed;
       b.hold = a.storage;
     }

@@ -138,19 +138,23 @@ class Compiled:
             backward, kept, problem = _capture_backward(recorder, outputs, tensors, known)
             if problem:
                 return problem
-        problem = recorder.settle((args, kwargs), (result, kept), live)
+        form = _form((args, kwargs))
+        elsewhere = self._elsewhere(form, tensors, after)
+        problem = recorder.settle((args, kwargs), (result, kept), live, elsewhere)
         if "is kept after the call" in problem:
             gc.collect()  # what only a cycle holds is not kept
-            problem = recorder.settle((args, kwargs), (result, kept), live)
+            problem = recorder.settle((args, kwargs), (result, kept), live, elsewhere)
         if problem:
             return problem
+        reads = set()
         for tensor, serial in recorder.outside():
+            reads.add(serial)
             if serial not in known:
                 return (
                     f"it uses a tensor of {tensor.numel()} bytes that cannot be found from the "
                     "function's names: pass it as an argument"
                 )
-        plan = Plan(recorder.replay(after.checks), after.where, backward)
+        plan = Plan(recorder.replay(after.checks), after.where, backward, (form, reads))
         self._plans.insert(0, plan)
         self.captures += 1
         del self._plans[_MOST_PLANS:]
@@ -164,6 +168,16 @@ class Compiled:
                 stacklevel=4,
             )
         return ""
+
+    def _elsewhere(self, form: Any, tensors: Sequence[Tensor], found: Survey) -> set[int]:
+        """Return the arguments' memory that the function may have read by another name as well.
+
+        Which of the two it was cannot be told from one call, so that the plan is for that memory
+        alone; unless an earlier call of the same form, with other arguments, left it alone.
+        """
+        both = {storage_serial(t) for t in tensors} & found.serials
+        earlier = [plan.reads[1] for plan in self._plans if plan.reads[0] == form]
+        return {serial for serial in both if all(serial in reads for reads in earlier)}
 
     def _refuse(self, problem: str) -> None:
         """Forgive a problem once: state that is made at the first call is there at the second."""
@@ -222,6 +236,17 @@ def _tensors_in(value: Any, found: list[Tensor]) -> None:
     elif isinstance(value, dict):
         for item in value.values():
             _tensors_in(item, found)
+
+
+def _form(value: Any) -> Any:
+    """What two calls have in common that a function's Python cannot tell apart."""
+    if isinstance(value, TensorBase):
+        return value.shape, value.dtype
+    if isinstance(value, (list, tuple)):
+        return type(value), *map(_form, value)
+    if isinstance(value, dict):
+        return dict, *((key, _form(item)) for key, item in value.items())
+    return value if isinstance(value, (bool, int, float, str)) else id(value)
 
 
 # ---- functions whose result is differentiated outside

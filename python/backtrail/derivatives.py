@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
-from ._core import Node, fit, full, pointwise_vjp, trace
+from ._core import Node, capturing, fit, full, is_grad_enabled, pointwise_vjp, trace
 from .creation import arange
 from .shaping import cat, split
 from .tensor import Op, Tensor, apply, ops
@@ -479,21 +479,19 @@ def _cumsum(node: Node, grad: Tensor) -> Any:
 def _cumprod(node: Node, grad: Tensor) -> Any:
     x, y = node.saved
     dim = node.attrs[0]
-    if not bool((x.detach() == 0).any()):
-        return ((grad * y).flip(dim).cumsum(dim).flip(dim) / x,)
+    zeros = (x.detach() == 0).any()
+    quick = (grad * y).flip(dim).cumsum(dim).flip(dim) / x
+    both = capturing() and not is_grad_enabled()  # where Python may not look at values
+    if not (both or bool(zeros)):
+        return (quick,)
     # With zeros: d y_k / d x_i is the product of the others up to k; a row of products for each i.
     rows = x.movedim(dim, -1)
     n = rows.shape[-1]
     g = grad.movedim(dim, -1)
+    one = full((*rows.shape[:-1], 1), 1, x.dtype)
     columns = []
     for i in range(n):
-        others = cat(
-            [
-                rows.narrow(-1, 0, i),
-                full((*rows.shape[:-1], 1), 1, x.dtype),
-                rows.narrow(-1, i + 1, n - i - 1),
-            ],
-            -1,
-        ).cumprod(-1)
-        columns.append((g * others).narrow(-1, i, n - i).sum(-1, True))
-    return (cat(columns, -1).movedim(-1, dim),)
+        others = cat([rows.narrow(-1, 0, i), one, rows.narrow(-1, i + 1, n - i - 1)], -1)
+        columns.append((g * others.cumprod(-1)).narrow(-1, i, n - i).sum(-1, True))
+    slow = cat(columns, -1).movedim(-1, dim)
+    return (apply(ops["where"], (zeros, slow, quick)) if both else slow,)

@@ -12,7 +12,10 @@ __all__ = ["Plan"]
 class Plan:
     """A captured call. `runs` counts its replays."""
 
-    def __init__(self, replay: Any, where: list[str], backward: Any = None) -> None:
+    def __init__(
+        self, replay: Any, where: list[str], backward: Any = None, reads: Any = None
+    ) -> None:
+        self.reads = reads  # the form of the call, and numbers of the memory that was there before
         self._replay = replay
         self._where = where
         self._backward = backward

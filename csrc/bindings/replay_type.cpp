@@ -67,10 +67,9 @@ PyObject* replay_broken(PyObject* self, PyObject*) {
 py::dict describe_node(const Plan& plan, const Node& node) {
   py::dict d;
   py::list names;
+  if (!node.fused || node.call.name) names.append(node.step->name);
   if (node.fused)
     for (const auto& m : node.fused->members) names.append(m->name);
-  else
-    names.append(node.step->name);
   d["ops"] = names;
   d["kind"] = node.fused                           ? "fused"
               : node.step->kind == Step::op        ? "op"
@@ -86,7 +85,11 @@ py::dict describe_node(const Plan& plan, const Node& node) {
     return all;
   };
   d["inputs"] = arrays(node.in);
-  d["outputs"] = arrays(node.out);
+  std::vector<Array> results = node.out;
+  if (node.fused)
+    for (size_t k = 1; k < node.fused->arrays.size(); k += 2)
+      if (node.fused->arrays[k][0].storage->data) results.push_back(node.fused->arrays[k][0]);
+  d["outputs"] = arrays(results);
   d["flops"] = plan.flops(node);
   d["bytes"] = plan.bytes(node);
   return d;
@@ -114,9 +117,8 @@ PyObject* replay_nodes(PyObject* self, PyObject*) {
 PyObject* replay_profile(PyObject* self, PyObject* runs) {
   const long n = PyLong_AsLong(runs);
   if (PyErr_Occurred()) return nullptr;
-  return guarded([&]() -> PyObject* {
-    return py::cast(as_replay(self).profile(int(n))).release().ptr();
-  });
+  return guarded(
+      [&]() -> PyObject* { return py::cast(as_replay(self).profile(int(n))).release().ptr(); });
 }
 
 PyMethodDef methods[] = {

@@ -8,6 +8,7 @@
 namespace backtrail {
 namespace {
 
+constexpr int kSlot = 0;          // of scratch(): no product uses it
 constexpr int kMostMembers = 24;  // their blocks fit the L2 cache, nearly all the L1 cache
 
 bool is_dense(const StepArray& a, int64_t numel) {
@@ -41,6 +42,40 @@ bool follows(const Step& s, const Step& earlier, int64_t numel) {
 
 }  // namespace
 
+int followers(const std::vector<const Step*>& steps, int first) {
+  const Step& head = *steps[size_t(first)];
+  if (head.kind != Step::op || !head.op_->execute_then || first + 1 == int(steps.size())) return 0;
+  const StepArray& out = head.out[0];
+  const int64_t numel = out.shape.product();
+  if (numel <= 1 || !is_dense(out, numel)) return 0;
+  auto alone = [&](const Step& s) {  // no other output, and no input, of the head is touched
+    auto touches = [&](const StepArray& a) {
+      for (size_t i = 1; i < head.out.size(); ++i)
+        if (head.out[i].buffer >= 0 && a.buffer == head.out[i].buffer) return true;
+      return false;
+    };
+    for (const StepArray& a : s.in)
+      if (touches(a)) return false;
+    for (const StepArray& a : head.in)
+      if (a.buffer >= 0 && a.buffer == s.out[0].buffer) return false;
+    return !touches(s.out[0]);
+  };
+  const Step& next = *steps[size_t(first) + 1];
+  if (!suits(next, numel) || next.out[0].shape != out.shape) return 0;
+  int n = 0;
+  for (const int most = fusible(steps, first + 1); n < most; ++n) {
+    const Step& s = *steps[size_t(first + 1 + n)];
+    bool reads = n > 0;  // the first must be about the result
+    for (const StepArray& a : s.in) {
+      if (a.buffer != out.buffer) continue;
+      if (!same_view(a, out) || a.shape != out.shape || !is_dense(a, numel)) return n;
+      reads = true;
+    }
+    if (!reads || !alone(s)) break;
+  }
+  return n;
+}
+
 int fusible(const std::vector<const Step*>& steps, int first) {
   const Step& head = *steps[size_t(first)];
   if (head.kind != Step::pointwise) return 1;
@@ -63,36 +98,39 @@ void Fused::refresh() {
 void Fused::run() const {
   const int64_t numel = members[0]->launch.numel;
   const int64_t tasks = (numel + Launch::kTask - 1) / Launch::kTask;
-  constexpr size_t kLocal = Launch::kBlock * 8;
   parallel_for(tasks, double(numel) * cost, [&](int64_t task) {
-    char* blocks =
-        static_cast<char*>(scratch(size_t(locals) * kLocal + kOperands * Launch::kRoom, 3));
-    char* room = blocks + size_t(locals) * kLocal;
-    const int64_t end = std::min(numel, (task + 1) * Launch::kTask);
-    for (int64_t i = task * Launch::kTask; i < end; i += Launch::kBlock) {
-      const int64_t n = std::min(Launch::kBlock, end - i);
-      for (const auto& m : members) {
-        const Launch& l = m->launch;
-        const void* in[kOperands];
-        int64_t mask[kOperands];
-        for (int j = 0; j < l.n_in; ++j) {
-          mask[j] = l.constant[j] ? 0 : -1;
-          if (l.constant[j])
-            in[j] = l.splats[j].bytes;
-          else if (m->local[j] < 0)
-            in[j] = l.load(j, i, n, room + size_t(j) * Launch::kRoom);
-          else if (const DType have = l.arrays[j]->dtype; have == l.dtypes[j])
-            in[j] = blocks + size_t(m->local[j]) * kLocal;
-          else
-            in[j] = l.converted(j, blocks + size_t(m->local[j]) * kLocal, n,
-                                room + size_t(j) * Launch::kRoom);
-        }
-        void* out =
-            m->local[l.n_in] >= 0 ? blocks + size_t(m->local[l.n_in]) * kLocal : l.target(i, room);
-        l.kernel(out, in, mask, n, l.attrs);
-      }
-    }
+    const int64_t i = task * Launch::kTask;
+    range(i, std::min(Launch::kTask, numel - i));
   });
+}
+
+void Fused::range(int64_t i, int64_t count) const {
+  constexpr size_t kLocal = Launch::kBlock * 8;
+  const size_t bytes = size_t(locals) * kLocal + kOperands * Launch::kRoom;
+  char* blocks = static_cast<char*>(scratch(bytes, kSlot));
+  char* room = blocks + size_t(locals) * kLocal;
+  for (const int64_t end = i + count; i < end; i += Launch::kBlock) {
+    const int64_t n = std::min(Launch::kBlock, end - i);
+    for (const auto& m : members) {
+      const Launch& l = m->launch;
+      const void* in[kOperands];
+      int64_t mask[kOperands];
+      for (int j = 0; j < l.n_in; ++j) {
+        char* own = room + size_t(j) * Launch::kRoom;
+        const char* local = m->local[j] < 0 ? nullptr : blocks + size_t(m->local[j]) * kLocal;
+        mask[j] = l.constant[j] ? 0 : -1;
+        if (l.constant[j])
+          in[j] = l.splats[j].bytes;
+        else if (!local)
+          in[j] = l.load(j, i, n, own);
+        else
+          in[j] = l.arrays[j]->dtype == l.dtypes[j] ? local : l.converted(j, local, n, own);
+      }
+      const int to = m->local[l.n_in];
+      void* out = to < 0 ? l.target(i, room) : blocks + size_t(to) * kLocal;
+      l.kernel(out, in, mask, n, l.attrs);
+    }
+  }
 }
 
 }  // namespace backtrail

@@ -15,11 +15,16 @@ struct Fused {
     int local[kOperands];  // the block in L1 that an operand lives in, or -1
   };
   std::vector<std::unique_ptr<Member>> members;
+  std::vector<std::vector<Array>> arrays;  // inputs and output of each member in turn
   int locals = 0;
   double cost = 0;
   void refresh();
   void run() const;
+  void range(int64_t i, int64_t n) const;  // elements [i, i + n), on this thread
 };
+
+// How many pointwise steps after an op can be computed as soon as its first output is: see Then.
+int followers(const std::vector<const Step*>& steps, int first);
 
 // How many of the steps from `first` on can be computed together: at least 1.
 int fusible(const std::vector<const Step*>& steps, int first);

@@ -184,11 +184,32 @@ void prepare_linear(Call& c) {
   c.out[0] = empty(shape, x.dtype);
 }
 
+// An epilogue that tells where in the dense output its rectangles lie.
 template <class T>
-void linear_typed(const Call& c) {
+struct Following {
+  const T* base;
+  const Then* then;
+
+  static void after(const void* context, T* c, int64_t c_rs, int64_t rows, int64_t cols) {
+    const auto& f = *static_cast<const Following*>(context);
+    const int64_t at = c - f.base;
+    if (cols == c_rs) return f.then->run(f.then->context, at, rows * cols);
+    for (int64_t r = 0; r < rows; ++r) f.then->run(f.then->context, at + r * c_rs, cols);
+  }
+  void join(Epilogue<T>& e) const {
+    if (!then) return;
+    e.after = after;
+    e.context = this;
+  }
+};
+
+template <class T>
+void linear_typed(const Call& c, const Then* then = nullptr) {
   const Array &x = c.in[0], &w = c.in[1], &bias = c.in[2];
   const int64_t k = w.shape[1], n = w.shape[0];
   Epilogue<T> e;
+  const Following<T> following{c.out[0].data<T>(), then};
+  following.join(e);
   if (bias) e.bias = bias.data<T>();
   product<T>(rows_of(x), n, k, {x.data<const T>(), k, 1},
              {w.data<const T>(), w.strides[1], w.strides[0]}, {c.out[0].data<T>(), n, 1}, e);
@@ -199,6 +220,12 @@ void execute_linear(const Call& c) {
     linear_typed<float>(c);
   else
     linear_typed<double>(c);
+}
+void execute_linear_then(const Call& c, const Then& then) {
+  if (c.in[0].dtype == DType::f32)
+    linear_typed<float>(c, &then);
+  else
+    linear_typed<double>(c, &then);
 }
 
 // linear_backward: g (..., out), x, weight; (bits of what is needed: 1 x, 2 weight, 4 bias)
@@ -212,12 +239,15 @@ void prepare_linear_backward(Call& c) {
 }
 
 template <class T>
-void linear_backward_typed(const Call& c) {
+void linear_backward_typed(const Call& c, const Then* then = nullptr) {
   const Array &g = c.in[0], &x = c.in[1], &w = c.in[2];
   const int64_t need = c.attrs[0].i, rows = rows_of(x), k = w.shape[1], n = w.shape[0];
+  Epilogue<T> e;
+  const Following<T> following{c.out[0].data<T>(), then};
+  following.join(e);
   if (need & 1)
     product<T>(rows, k, n, {g.data<const T>(), n, 1},
-               {w.data<const T>(), w.strides[0], w.strides[1]}, {c.out[0].data<T>(), k, 1});
+               {w.data<const T>(), w.strides[0], w.strides[1]}, {c.out[0].data<T>(), k, 1}, e);
   if (need & 2)
     product<T>(n, k, rows, {g.data<const T>(), 1, n}, {x.data<const T>(), k, 1},
                {c.out[1].data<T>(), k, 1});
@@ -238,14 +268,28 @@ void execute_linear_backward(const Call& c) {
   else
     linear_backward_typed<double>(c);
 }
+void execute_linear_backward_then(const Call& c, const Then& then) {
+  if (c.in[0].dtype == DType::f32)
+    linear_backward_typed<float>(c, &then);
+  else
+    linear_backward_typed<double>(c, &then);
+}
+
+constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&)) {
+  op.execute_then = execute_then;
+  return op;
+}
 
 const Op kOps[] = {
     {"matmul", "Matrix product; leading dimensions are a batch and broadcast.", Kind::opaque, 2, 1,
      1, 3, 0, true, prepare_matmul, execute_matmul, true},
-    {"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true, prepare_linear,
-     execute_linear},
-    {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque, 3, 3,
-     3, 0, 0, false, prepare_linear_backward, execute_linear_backward},
+    with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true,
+               prepare_linear, execute_linear},
+              execute_linear_then),
+    with_then(
+        {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque, 3,
+         3, 3, 0, 0, false, prepare_linear_backward, execute_linear_backward},
+        execute_linear_backward_then),
 };
 
 }  // namespace

@@ -152,59 +152,70 @@ Node Plan::make(const Step& s) {
 // One node for each step, or for several that are computed together.
 void Plan::make_nodes() {
   const auto& buffers = capture_->buffers;
-  std::vector<int> uses(buffers.size(), 0);
-  auto count = [&](const Step& s, int by) {
-    for (const StepArray& a : s.in)
-      if (a.buffer >= 0) uses[size_t(a.buffer)] += by;
-    for (const StepArray& a : s.out)
-      if (a.buffer >= 0) uses[size_t(a.buffer)] += by;
-  };
-  for (const Step* s : steps_) count(*s, 1);
+  uses_.assign(buffers.size(), 0);
+  for (const Step* s : steps_) count_uses(*s, 1);
   local_.assign(buffers.size(), false);
   for (int i = 0; i < int(steps_.size());) {
-    const int n = fusible(steps_, i);
-    if (n == 1) {
-      nodes.push_back(make(*steps_[size_t(i++)]));
-      continue;
-    }
-    for (int k = 0; k < n; ++k) count(*steps_[size_t(i + k)], -1);
     Node node;
-    node.step = steps_[size_t(i)];
+    int n = 1;
+    if (const int after = followers(steps_, i)) {
+      node = make(*steps_[size_t(i)]);
+      fuse(node, i + 1, after);
+      n = 1 + after;
+    } else if (n = fusible(steps_, i); n > 1) {
+      node.step = steps_[size_t(i)];
+      fuse(node, i, n);
+    } else {
+      node = make(*steps_[size_t(i)]);
+    }
     node.steps = n;
-    node.fused.reset(new Fused);
-    std::vector<std::pair<int, int>> locals;  // buffer, block
-    for (int k = 0; k < n; ++k) {
-      const Step& s = *steps_[size_t(i + k)];
-      const int out = s.out[0].buffer;
-      if (buffers[size_t(out)].kind == CaptureBuffer::internal && uses[size_t(out)] == 0 &&
-          !local_[size_t(out)]) {
-        local_[size_t(out)] = true;
-        locals.emplace_back(out, int(locals.size()));
-      }
-      Node member = make(s);
-      std::unique_ptr<Fused::Member> m(new Fused::Member{std::move(*member.launch), s.name, {}});
-      auto block = [&](const StepArray& a) {
-        for (const auto& [buffer, number] : locals)
-          if (buffer == a.buffer) return number;
-        return -1;
-      };
-      for (size_t j = 0; j < s.in.size(); ++j) m->local[j] = block(s.in[j]);
-      m->local[s.in.size()] = block(s.out[0]);
-      node.fused->cost += s.cost;
-      node.fused->members.push_back(std::move(m));
-      for (Array& a : member.in) node.in.push_back(std::move(a));
-      node.out.push_back(std::move(member.out[0]));
-    }
-    node.fused->locals = int(locals.size());
-    // The launches point to arrays, which have their last place now.
-    size_t at = 0;
-    for (size_t k = 0; k < node.fused->members.size(); ++k) {
-      Launch& l = node.fused->members[k]->launch;
-      for (int j = 0; j < l.n_in; ++j, ++at) l.arrays[j] = node.in[at] ? &node.in[at] : nullptr;
-      l.arrays[l.n_in] = &node.out[k];
-    }
     nodes.push_back(std::move(node));
     i += n;
+  }
+}
+
+void Plan::count_uses(const Step& s, int by) {
+  for (const StepArray& a : s.in)
+    if (a.buffer >= 0) uses_[size_t(a.buffer)] += by;
+  for (const StepArray& a : s.out)
+    if (a.buffer >= 0) uses_[size_t(a.buffer)] += by;
+}
+
+// Give a node the n pointwise steps from `first` on. What no other step uses stays in L1.
+void Plan::fuse(Node& node, int first, int n) {
+  node.fused.reset(new Fused);
+  for (int k = 0; k < n; ++k) count_uses(*steps_[size_t(first + k)], -1);
+  std::vector<std::pair<int, int>> locals;  // buffer, block
+  auto block = [&](const StepArray& a) {
+    for (const auto& [buffer, number] : locals)
+      if (buffer == a.buffer) return number;
+    return -1;
+  };
+  for (int k = 0; k < n; ++k) {
+    const Step& s = *steps_[size_t(first + k)];
+    const size_t out = size_t(s.out[0].buffer);
+    if (capture_->buffers[out].kind == CaptureBuffer::internal && uses_[out] == 0 && !local_[out]) {
+      local_[out] = true;
+      locals.emplace_back(int(out), int(locals.size()));
+    }
+    Node member = make(s);
+    std::unique_ptr<Fused::Member> m(new Fused::Member{std::move(*member.launch), s.name, {}});
+    for (size_t j = 0; j < s.in.size(); ++j) m->local[j] = block(s.in[j]);
+    m->local[s.in.size()] = block(s.out[0]);
+    node.fused->cost += s.cost;
+    node.fused->members.push_back(std::move(m));
+    node.fused->arrays.push_back(std::move(member.in));
+    node.fused->arrays.push_back(std::move(member.out));
+  }
+  node.fused->locals = int(locals.size());
+  // The launches point to arrays, which have their last place now.
+  for (size_t k = 0; k < node.fused->members.size(); ++k) {
+    Launch& l = node.fused->members[k]->launch;
+    for (int j = 0; j < l.n_in; ++j) {
+      const Array& a = node.fused->arrays[2 * k][size_t(j)];
+      l.arrays[j] = a ? &a : nullptr;
+    }
+    l.arrays[l.n_in] = &node.fused->arrays[2 * k + 1][0];
   }
 }
 
@@ -260,10 +271,8 @@ void Plan::place() {
 }
 
 void Plan::run_node(Node& node) {
-  if (node.fused) {
-    if (node.moves) node.fused->refresh();
-    return node.fused->run();
-  }
+  if (node.fused && node.moves) node.fused->refresh();
+  if (node.fused && !node.call.name) return node.fused->run();
   const Step& s = *node.step;
   switch (s.kind) {
     case Step::pointwise:
@@ -274,6 +283,13 @@ void Plan::run_node(Node& node) {
         const RandomDraw& draw = draws[size_t(s.stream)];
         node.attrs[node.attrs.size() - 2].i = int64_t(draw.seed);
         node.attrs[node.attrs.size() - 1].i = int64_t(draw.offset);
+      }
+      if (node.fused) {
+        const Then then{[](const void* fused, int64_t i, int64_t n) {
+                          static_cast<const Fused*>(fused)->range(i, n);
+                        },
+                        node.fused.get()};
+        return s.op_->execute_then(node.call, then);
       }
       return s.op_->execute(node.call);
     case Step::constant: std::memcpy(node.out[0].data(), s.bytes->data(), s.bytes->size()); return;
@@ -334,6 +350,8 @@ double Plan::flops(const Node& node) const {
   double sum = 0;
   for (const Array& a : node.out)
     if (a) sum += double(a.numel());
+  if (node.fused)
+    for (const auto& m : node.fused->members) sum += double(m->launch.numel);
   return sum;
 }
 

@@ -13,7 +13,7 @@ struct Node {
   int steps = 1;
   std::vector<Array> in, out;
   std::unique_ptr<Launch> launch;  // of a pointwise step
-  std::unique_ptr<Fused> fused;    // of several
+  std::unique_ptr<Fused> fused;    // of several; of those that follow an op
   std::vector<AttrValue> attrs;
   Call call{};         // of an op
   bool moves = false;  // some address or single element is another one at each run
@@ -57,6 +57,8 @@ class Plan {
   void fold();
   void remove_dead();
   void make_nodes();
+  void count_uses(const Step& s, int by);
+  void fuse(Node& node, int first, int n);
   void place();
   Node make(const Step& s);
   Array array(const StepArray& a);
@@ -67,6 +69,7 @@ class Plan {
   std::vector<Storage> stubs_;          // by buffer: what the nodes' arrays point to
   std::vector<StorageRef> held_;        // constants, the arena
   std::vector<bool> constant_, local_;  // by buffer
+  std::vector<int> uses_;               // by buffer: by steps that have no node yet, or one alone
 };
 
 }  // namespace backtrail

@@ -37,6 +37,23 @@ def product(x: bt.Tensor, y: bt.Tensor) -> bt.Tensor:
     return x @ y.T if x.shape[1] == y.shape[1] else x.T @ x
 
 
+def linear(x: bt.Tensor, y: bt.Tensor, w: bt.Tensor, bias: bt.Tensor, k: int) -> bt.Tensor:
+    """A linear map and what often follows one."""
+    x = x if x.ndim and x.shape[-1] == w.shape[1] else like(w, x) * w
+    z = F.linear(x, w, bias if k % 2 else None)
+    kinds: list[Callable[[], bt.Tensor]] = [
+        lambda: z.relu(),
+        lambda: z + like(z, y),
+        lambda: F.gelu(z) * 0.5 + like(z, y) * z,
+        lambda: (z.tanh() + z, z.sum())[0],
+        lambda: F.dropout(z, 0.3) + like(z, x),
+        lambda: z.add_(1.5).mul_(y.detach().mean()).exp().clamp(max=2),
+        lambda: z.sigmoid() - bias,
+        lambda: z[..., 1:].relu() + 1,
+    ]
+    return kinds[k % len(kinds)]()
+
+
 def indexed(x: bt.Tensor, index: bt.Tensor) -> bt.Tensor:
     return matrix(x)[index % matrix(x).shape[0]]
 
@@ -176,6 +193,8 @@ class World:
                     c = bt.cat([a.reshape(-1), b.reshape(-1)]).chunk(2)[k % 2]
                 case 9:
                     c = shifted(a, self.state, k % 4)
+                case 11:
+                    c = linear(a, b, self.weights[2], self.weights[1], k)
                 case 10:
                     c = chosen(a, b, k)
                 case _:
@@ -201,7 +220,7 @@ class World:
         return [*self.weights, *grads, self.state]
 
 
-instructions = st.tuples(*(st.integers(0, n) for n in (11, 20, 20, 20)))
+instructions = st.tuples(*(st.integers(0, n) for n in (12, 20, 20, 20)))
 programs = st.lists(instructions, min_size=1, max_size=12).map(tuple)
 
 

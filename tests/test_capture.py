@@ -388,6 +388,7 @@ def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     f.plan.describe()
     text = capsys.readouterr().out
     assert "cross_entropy" in text
+    assert "relu backward" in text
     assert "adam" in text
     assert "recorded steps" in text
     before = [p.clone() for p in model.parameters()]

@@ -166,3 +166,32 @@ def test_random_numbers_go_on() -> None:
         assert all(same(s, t) for s, t in zip(a, b, strict=True))
     assert not same(streams[1][2][0], streams[1][3][0])
     assert captured.plan.runs == 3
+
+
+def test_floating_point_operations_are_counted() -> None:
+    def flops(function: Callable[..., Any], *xs: bt.Tensor) -> list[float]:
+        captured = bt.compile(function)
+        captured(*xs)
+        return [node["flops"] for node in captured.plan._replay.nodes()["nodes"]]
+
+    F = bt.nn.functional
+    x, w = bt.randn(2, 3, 5), bt.randn(7, 5)
+    assert flops(lambda x: x @ x.mT, x) == [2 * 2 * 3 * 3 * 5]
+    assert flops(F.linear, x, w) == [2 * 6 * 7 * 5]
+    assert flops(lambda x, w: F.linear(x, w).relu(), x, w) == [2 * 6 * 7 * 5 + 6 * 7]
+    q = bt.randn(2, 3, 4, 8)
+    assert flops(F.scaled_dot_product_attention, q, q, q) == [2 * 6 * 16 * 16]
+    causal = flops(lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True), q)
+    assert causal == [2 * 6 * 10 * 16]
+    image, filters = bt.randn(2, 4, 6, 5), bt.randn(8, 2, 3, 3)
+    conv = flops(lambda x, w: F.conv2d(x, w, padding=1, groups=2), image, filters)
+    assert conv == [2 * 2 * 8 * 30 * 2 * 9]
+    lstm = bt.nn.LSTM(3, 4)
+    with bt.no_grad():
+        assert max(flops(lambda x: lstm(x)[0], bt.randn(5, 2, 3))) == 2 * 10 * 16 * (3 + 4)
+
+    def steps(x: bt.Tensor, w: bt.Tensor) -> Any:
+        leaf, weight = (t.detach().requires_grad_() for t in (x, w))
+        return bt.autograd.grad(F.linear(leaf, weight).sum(), (leaf, weight))
+
+    assert max(flops(steps, x, w)) == 2 * 2 * 6 * 7 * 5

@@ -2,6 +2,9 @@
 // walk over the graph itself is Python, in graph.py.
 #include "bindings/recording.h"  // Python.h first
 
+#include <string>
+#include <unordered_map>
+
 #include "plan/loop.h"
 #include "plan/registry.h"
 
@@ -20,6 +23,14 @@ bool default_attrs(const PointwiseRecord& r, PyObject* attrs) {
     if (o != Py_None && PyFloat_AsDouble(o) != r.attrs[i].value) return false;
   }
   return true;
+}
+
+// "relu backward": how a plan names the step. Made once, with the GIL.
+const char* derivative_name(const PointwiseRecord& r) {
+  static std::unordered_map<const PointwiseRecord*, std::string> names;
+  std::string& name = names[&r];
+  if (name.empty()) name = std::string(r.name) + " backward";
+  return name.c_str();
 }
 
 // pointwise_vjp(node, grad) -> gradient of each input, None where there is no edge.
@@ -64,7 +75,7 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
         if (!(passes >> j & 1)) {
           out = empty(g.shape, g.dtype);
           run_pointwise(r.kernels.vjp[j], compute_type(g.dtype), masks, false, in, count, out,
-                        attrs, r.cost * 1.5, r.name);
+                        attrs, r.cost * 1.5, capturing ? derivative_name(r) : r.name);
         }
         grad = wrap(fit(out, node->metas[j]));
         if (!grad) {

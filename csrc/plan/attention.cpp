@@ -161,13 +161,27 @@ void attention_backward(const Call& c) {
 }
 
 // name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
+// Of `qk` products as long as a query and `v` as long as a value, for each pair that is looked at.
+double product_flops(const Call& c, int at, double qk, double v) {
+  const Dims& q = c.in[at].shape;
+  const int64_t queries = q[2], keys = c.in[at + 1].shape[2];
+  int64_t pairs = queries * keys;
+  if (c.attrs[1].i)
+    for (int64_t i = 0; i < queries; ++i) pairs -= std::max<int64_t>(0, keys - 1 - i);
+  const double lengths = qk * double(q[3]) + v * double(c.in[at + 2].shape[3]);
+  return 2 * double(q[0]) * double(q[1]) * double(pairs) * lengths;
+}
+
 const Op kOps[] = {
-    {"attention", "softmax(scale * query @ key.T + attn_mask) @ value.", Kind::opaque, 4, 2, 1,
-     0b1111, 0b10, true, prepare_attention, attention, false, 0b0111},
-    {"attention_backward",
-     "Gradients of query, key, value from (grad, query, key, value, attn_mask, log-sum-exp).",
-     Kind::opaque, 6, 3, 3, 0, 0, false, prepare_attention_backward, attention_backward, false,
-     0b1111},
+    with_flops({"attention", "softmax(scale * query @ key.T + attn_mask) @ value.", Kind::opaque, 4,
+                2, 1, 0b1111, 0b10, true, prepare_attention, attention, false, 0b0111},
+               [](const Call& c) { return product_flops(c, 0, 1, 1); }),
+    with_flops(
+        {"attention_backward",
+         "Gradients of query, key, value from (grad, query, key, value, attn_mask, log-sum-exp).",
+         Kind::opaque, 6, 3, 3, 0, 0, false, prepare_attention_backward, attention_backward, false,
+         0b1111},
+        [](const Call& c) { return product_flops(c, 1, 3, 2); }),
 };
 
 }  // namespace

@@ -172,14 +172,23 @@ void backward(const Call& c) {
 }
 
 // name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
+// Of the logits, and of the gradients of input and weight among outputs `first` and on.
+double product_flops(const Call& c, int at, int first) {
+  const Sizes s(c, at);
+  const int products = 1 + (c.out[first].numel() > 0) + (c.out[first + 1].numel() > 0);
+  return 2.0 * double(s.rows) * double(s.in) * double(s.classes) * products;
+}
+
 const Op kOps[] = {
-    {"linear_cross_entropy",
-     "Cross entropy of labels under softmax(input @ linear_weight.T + linear_bias).", Kind::opaque,
-     5, 5, 1, 0b11111, 0b1110, true, prepare_forward, forward},
-    {"linear_cross_entropy_backward",
-     "Gradients of input, linear_weight and linear_bias from (grad, input, linear_weight, target, "
-     "linear_bias, weight).",
-     Kind::opaque, 6, 4, 3, 0, 0, false, prepare_backward, backward},
+    with_flops({"linear_cross_entropy",
+                "Cross entropy of labels under softmax(input @ linear_weight.T + linear_bias).",
+                Kind::opaque, 5, 5, 1, 0b11111, 0b1110, true, prepare_forward, forward},
+               [](const Call& c) { return product_flops(c, 0, 1); }),
+    with_flops({"linear_cross_entropy_backward",
+                "Gradients of input, linear_weight and linear_bias from (grad, input, "
+                "linear_weight, target, linear_bias, weight).",
+                Kind::opaque, 6, 4, 3, 0, 0, false, prepare_backward, backward},
+               [](const Call& c) { return product_flops(c, 1, 0); }),
 };
 
 }  // namespace

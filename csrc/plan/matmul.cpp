@@ -280,16 +280,29 @@ constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&)) {
   return op;
 }
 
+double product_flops(const Call& c) {
+  return 2.0 * double(c.out[0].numel()) * double(c.in[0].shape.back());
+}
+
+double linear_backward_flops(const Call& c) {
+  const double grad = double(c.in[0].numel()), in = double(c.in[2].shape[1]);
+  return 2 * grad * in * ((c.out[0].numel() > 0) + (c.out[1].numel() > 0)) +
+         (c.out[2].numel() > 0) * grad;
+}
+
 const Op kOps[] = {
-    {"matmul", "Matrix product; leading dimensions are a batch and broadcast.", Kind::opaque, 2, 1,
-     1, 3, 0, true, prepare_matmul, execute_matmul, true},
-    with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true,
-               prepare_linear, execute_linear},
-              execute_linear_then),
-    with_then(
-        {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque, 3,
-         3, 3, 0, 0, false, prepare_linear_backward, execute_linear_backward},
-        execute_linear_backward_then),
+    with_flops({"matmul", "Matrix product; leading dimensions are a batch and broadcast.",
+                Kind::opaque, 2, 1, 1, 3, 0, true, prepare_matmul, execute_matmul, true},
+               product_flops),
+    with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true,
+                          prepare_linear, execute_linear},
+                         execute_linear_then),
+               product_flops),
+    with_flops(with_then({"linear_backward", "Gradients of linear for its input, weight and bias.",
+                          Kind::opaque, 3, 3, 3, 0, 0, false, prepare_linear_backward,
+                          execute_linear_backward},
+                         execute_linear_backward_then),
+               linear_backward_flops),
 };
 
 }  // namespace

@@ -68,6 +68,11 @@ constexpr Op depends_on_values(Op op) {
   return op;
 }
 
+constexpr Op with_flops(Op op, double (*flops)(const Call&)) {
+  op.flops = flops;
+  return op;
+}
+
 // A table of ops, defined beside the functions it names.
 struct OpTable {
   const Op* ops;

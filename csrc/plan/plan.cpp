@@ -346,10 +346,12 @@ std::vector<double> Plan::profile(int runs) {
 }
 
 double Plan::flops(const Node& node) const {
-  if (node.step->kind == Step::op && node.step->op_->flops) return node.step->op_->flops(node.call);
   double sum = 0;
-  for (const Array& a : node.out)
-    if (a) sum += double(a.numel());
+  if (node.step->kind == Step::op && node.step->op_->flops)
+    sum = node.step->op_->flops(node.call);
+  else
+    for (const Array& a : node.out)
+      if (a) sum += double(a.numel());
   if (node.fused)
     for (const auto& m : node.fused->members) sum += double(m->launch.numel);
   return sum;

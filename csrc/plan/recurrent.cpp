@@ -365,20 +365,39 @@ void execute_backward(const Call& call) {
 }
 
 // name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
+double forward_flops(const Call& c) {  // of the products: every step with both weights
+  const Dims& x = c.in[0].shape;
+  return 2 * double(x[0] * x[1]) * double(c.in[1].numel() + c.in[2].numel());
+}
+
+double backward_flops(const Call& c) {  // gradients of the states before, and of w_hh
+  const Dims& y = c.in[1].shape;
+  return 4 * double(y[0] * y[1]) * double(c.in[0].numel());
+}
+
 const Op kOps[] = {
-    {"rnn", "One direction of a recurrent layer: h' = tanh or relu(w_ih x + w_hh h + bias).",
-     Kind::opaque, 5, 2, 2, 0b11111, 0b1, true, prepare_forward<Cell::rnn_tanh>,
-     execute_forward<Cell::rnn_tanh>},
-    {"lstm", "One direction of an LSTM layer.", Kind::opaque, 6, 5, 3, 0b111111, 0b11001, true,
-     prepare_forward<Cell::lstm>, execute_forward<Cell::lstm>},
-    {"gru", "One direction of a GRU layer.", Kind::opaque, 6, 3, 2, 0b111111, 0b101, true,
-     prepare_forward<Cell::gru>, execute_forward<Cell::gru>},
-    {"rnn_backward", "Gradients of rnn for its gates, w_hh and h0.", Kind::opaque, 5, 3, 3, 0, 0,
-     false, prepare_backward<Cell::rnn_tanh>, execute_backward<Cell::rnn_tanh>},
-    {"lstm_backward", "Gradients of lstm for its gates, w_hh, h0 and c0.", Kind::opaque, 9, 4, 4, 0,
-     0, false, prepare_backward<Cell::lstm>, execute_backward<Cell::lstm>},
-    {"gru_backward", "Gradients of gru for its gates, w_hh and h0; for the hidden part's gates.",
-     Kind::opaque, 6, 4, 4, 0, 0, false, prepare_backward<Cell::gru>, execute_backward<Cell::gru>},
+    with_flops(
+        {"rnn", "One direction of a recurrent layer: h' = tanh or relu(w_ih x + w_hh h + bias).",
+         Kind::opaque, 5, 2, 2, 0b11111, 0b1, true, prepare_forward<Cell::rnn_tanh>,
+         execute_forward<Cell::rnn_tanh>},
+        forward_flops),
+    with_flops({"lstm", "One direction of an LSTM layer.", Kind::opaque, 6, 5, 3, 0b111111, 0b11001,
+                true, prepare_forward<Cell::lstm>, execute_forward<Cell::lstm>},
+               forward_flops),
+    with_flops({"gru", "One direction of a GRU layer.", Kind::opaque, 6, 3, 2, 0b111111, 0b101,
+                true, prepare_forward<Cell::gru>, execute_forward<Cell::gru>},
+               forward_flops),
+    with_flops({"rnn_backward", "Gradients of rnn for its gates, w_hh and h0.", Kind::opaque, 5, 3,
+                3, 0, 0, false, prepare_backward<Cell::rnn_tanh>, execute_backward<Cell::rnn_tanh>},
+               backward_flops),
+    with_flops({"lstm_backward", "Gradients of lstm for its gates, w_hh, h0 and c0.", Kind::opaque,
+                9, 4, 4, 0, 0, false, prepare_backward<Cell::lstm>, execute_backward<Cell::lstm>},
+               backward_flops),
+    with_flops(
+        {"gru_backward",
+         "Gradients of gru for its gates, w_hh and h0; for the hidden part's gates.", Kind::opaque,
+         6, 4, 4, 0, 0, false, prepare_backward<Cell::gru>, execute_backward<Cell::gru>},
+        backward_flops),
 };
 
 }  // namespace

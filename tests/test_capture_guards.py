@@ -333,3 +333,70 @@ def test_products_with_zeros() -> None:
     f = bt.compile(slope)
     for x in ([2.0, 3.0, 0.5], [2.0, 0.0, 3.0], [0.0, 0.0, 1.0], [1.5, 2.0, 3.0]):
         assert same(f(bt.tensor(x)), slope(bt.tensor(x)))
+
+
+# ---- what cannot be watched
+
+
+def test_iterators_and_generators_are_refused() -> None:
+    batches = iter([bt.ones(2), bt.zeros(2), bt.ones(2)])
+
+    @bt.compile
+    def f(x: bt.Tensor) -> bt.Tensor:
+        return x + next(batches)
+
+    with pytest.raises(RuntimeError, match="iterator `batches`"):
+        repeat(f, bt.ones(2))
+
+    import random
+
+    rng = random.Random(0)
+
+    @bt.compile
+    def g(x: bt.Tensor) -> bt.Tensor:
+        return x * rng.random()
+
+    with pytest.raises(RuntimeError, match="which a replay would not do"):
+        repeat(g, bt.ones(2))
+
+
+def test_memory_of_numpy_is_refused() -> None:
+    np = pytest.importorskip("numpy")
+    data = np.ones(3, np.float32)
+    for make in (bt.from_numpy, bt.tensor):
+        f = bt.compile(lambda x, make=make: x + make(data))
+        with pytest.raises(RuntimeError, match=r"from_numpy at .*pass it as an argument"):
+            f(bt.ones(3))
+
+
+def test_settings_in_objects_of_the_standard_library() -> None:
+    import argparse
+    import types
+
+    for kind in (argparse.Namespace, types.SimpleNamespace):
+        settings = kind(scale=2.0, names={"a", "b"})
+        f = bt.compile(lambda x, s=settings: x * s.scale + len(s.names) + ("c" in s.names))
+        x = bt.ones(2)
+        assert f(x).tolist() == [4, 4]
+        settings.scale = 3.0
+        assert f(x).tolist() == [5, 5]
+        settings.names.remove("a")
+        settings.names.add("c")
+        assert f(x).tolist() == [6, 6]
+
+
+def test_results_are_what_the_function_returns() -> None:
+    @bt.compile
+    def f(x: bt.Tensor) -> tuple[bt.Tensor, ...]:
+        return nn.Parameter(x * 2), bt.zeros(2, requires_grad=True), x[1:], x.detach()
+
+    for _ in range(3):
+        x = bt.arange(3.0)
+        p, leaf, part, same_memory = f(x)
+        assert isinstance(p, nn.Parameter)
+        assert p.requires_grad
+        assert leaf.requires_grad
+        assert leaf.is_leaf
+        x.add_(1.0)
+        assert part.tolist() == [2, 3]
+        assert same_memory.tolist() == [1, 2, 3]

@@ -60,7 +60,10 @@ Guards::Guards(const py::list& list) {
       c.hooks = tensor->hooks;
       c.n = tensor->hooks ? PyObject_Size(tensor->hooks) : 0;
     } else {
-      c.kind = kind == "items" ? Check::items : kind == "cell" ? Check::cell : Check::type;
+      c.kind = kind == "items"  ? Check::items
+               : kind == "set"  ? Check::set
+               : kind == "cell" ? Check::cell
+                                : Check::type;
       c.value = t[2];
     }
     checks_.push_back(std::move(c));
@@ -88,6 +91,7 @@ bool Guards::holds(const Check& c) {
           return false;
       return true;
     }
+    case Check::set: return PyObject_RichCompareBool(holder, c.value.ptr(), Py_EQ) == 1;
     case Check::cell: {
       PyObject* now = PyCell_GET(holder);
       return now && same_value(c.value.ptr(), now);

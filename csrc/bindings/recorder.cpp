@@ -155,6 +155,8 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       if (buffer.kind == CaptureBuffer::internal) buffer.kind = CaptureBuffer::output;
       result.kind = buffer.kind == CaptureBuffer::output ? Result::fresh : Result::part;
       result.view = view_of(t->array, b);
+      result.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+      result.requires_grad = t->requires_grad && !t->grad_fn;
     }
     outputs_.push_back(std::move(result));
   }

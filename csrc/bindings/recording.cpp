@@ -34,16 +34,25 @@ std::string python_line() {
   return found;
 }
 
-void refuse_value(const char* what) {
+[[noreturn]] void refuse(const char* what, const char* why) {
   const std::string line = python_line();
-  const std::string text =
-      std::string(what) + (line.empty() ? "" : " at ") + line +
-      ": Python cannot look at the values of tensors inside a compiled function, since a replay "
-      "would not look again. Return the tensor and look at it outside; for a choice that depends "
-      "on values use where() or multiply by a mask";
+  const std::string text = std::string(what) + (line.empty() ? "" : " at ") + line + why;
   py::object type = py::module_::import("backtrail.capture").attr("CaptureError");
   PyErr_SetString(type.ptr(), text.c_str());
   throw Error(ErrorKind::python, text);
+}
+
+void refuse_value(const char* what) {
+  refuse(what,
+         ": Python cannot look at the values of tensors inside a compiled function, since a replay "
+         "would not look again. Return the tensor and look at it outside; for a choice that "
+         "depends on values use where() or multiply by a mask");
+}
+
+void refuse_memory(const char* what) {
+  refuse(what,
+         ": memory from outside cannot become a tensor inside a compiled function, since a replay "
+         "would not fetch it again. Make the tensor outside and pass it as an argument");
 }
 
 void grad_event(TensorObject* t, bool reads) {

@@ -47,7 +47,9 @@ inline void grad_set(TensorObject* t) {
 }
 
 // Throws when a capture goes on: `what` would give Python a value that a replay cannot give again.
-void refuse_value(const char* what);
+[[noreturn]] void refuse_value(const char* what);
+// The same for a tensor made from memory of another library.
+[[noreturn]] void refuse_memory(const char* what);
 inline void value_read(const char* what) {
   if (capturing) refuse_value(what);
 }

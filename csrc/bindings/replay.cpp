@@ -285,7 +285,11 @@ PyObject* Replay::finish() {
       const StorageRef& hold = plan->capture().buffers[b].hold;
       Array a = r.view.on(r.kind == Result::part && hold ? hold : storages[b]);
       a.offset += shifts[b] / int64_t(a.item());
-      made[n] = wrap(a);
+      made[n] = wrap(a, reinterpret_cast<PyTypeObject*>(r.value.ptr()));
+      if (made[n]) {
+        as_tensor(made[n])->requires_grad = r.requires_grad;
+        as_tensor(made[n])->view = r.kind == Result::part;
+      }
     }
     ok = made[n] != nullptr;
   }

@@ -41,8 +41,9 @@ struct Result {
     part,      // a view of memory that was there before, or of an argument
   } kind = fresh;
   int leaf = -1;
-  py::object value;
+  py::object value;  // the object, or the type of the tensor
   View view;
+  bool requires_grad = false;  // a leaf that was asked to
 };
 
 // What becomes of the gradient of a tensor.

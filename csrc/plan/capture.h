@@ -67,7 +67,7 @@ struct CaptureBuffer {
 class Capture {
  public:
   Capture();
-  ~Capture();
+  virtual ~Capture();
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 

@@ -97,15 +97,15 @@ class Compiled:
         roots = self._roots(args, kwargs)
         before = survey(roots, skip_state=True)
         checks = _guards(before)
-        chance = _foreign_random_state()
+        chance = _foreign_random_state(before.streams)
         recorder = Recorder()
         recorder.start()
         try:
             result = self._function(*args, **kwargs)
         finally:
             recorder.stop()
-        problem = _what_changed(before, checks)
-        if not problem and chance != _foreign_random_state():
+        problem = before.problem or _what_changed(before, checks)
+        if not problem and chance != _foreign_random_state(before.streams):
             problem = (
                 "it draws numbers from `random` or NumPy, which a replay would not do: draw them "
                 "outside, or from backtrail's generators"
@@ -219,8 +219,11 @@ def _short(value: Any) -> str:
     return text if 0 < len(text) < 40 else f"a {type(value).__name__}"
 
 
-def _foreign_random_state() -> Any:
-    state = [python_random.getstate()]
+def _foreign_random_state(streams: Sequence[Any]) -> Any:
+    state: list[Any] = [python_random.getstate()]
+    for stream in streams:
+        bits = getattr(stream, "bit_generator", None)
+        state.append(str(bits.state) if bits is not None else stream.getstate())
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy.random" in sys.modules:
         state.append(tuple(map(str, numpy.random.get_state(legacy=True))))

@@ -260,7 +260,8 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
                 f"split: sections {cuts} add up to {builtins.sum(cuts)}; dimension {dim} has {size}"
             )
     if input.ndim and len(cuts) <= 8:
-        return apply(_SPLIT, (input,), (dim, cuts))
+        views: tuple[Tensor, ...] = apply(_SPLIT, (input,), (dim, cuts))  # type: ignore[assignment]
+        return views
     parts, start = [], 0
     for n in cuts:
         parts.append(apply(_SLICE, (input,), (dim, start, start + n, 1)))

@@ -41,6 +41,7 @@ _OPAQUE = (
 _FOREIGN_FOLDERS = tuple(
     {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
+_MOST_CHECKS = 100_000
 _OWN = __name__.partition(".")[0]
 
 
@@ -54,6 +55,8 @@ class Survey:
         self.checks: list[tuple[Any, ...]] = []
         self.where: list[str] = []
         self.serials: set[int] = set()  # of the memory of all tensors that were reached
+        self.streams: list[Any] = []  # generators of random numbers that are not ours
+        self.problem = ""  # something whose state cannot be watched
         self._seen: set[int] = set()
         self._kept: list[Any] = []  # keeps ids in `_seen` valid
         self._skip_state = skip_state
@@ -68,6 +71,9 @@ class Survey:
             self._seen.add(id(obj))
             self._kept.append(obj)
             todo.extend(self._look_into(obj, where))
+            if len(self.checks) > _MOST_CHECKS:
+                self.problem = f"it can reach too many objects, some of them from `{where}`"
+                return
 
     def _check(self, where: str, *check: Any) -> None:
         self.checks.append(check)
@@ -91,14 +97,23 @@ class Survey:
                 self._check(where, "items", obj, tuple(obj))
             return [(item, f"{where}[{i}]") for i, item in enumerate(obj)]
         if isinstance(obj, (set, frozenset)):
-            self._check(where, "length", obj, len(obj))
+            self._check(where, "set", obj, frozenset(obj))
             return [(item, where) for item in obj]
         if isinstance(obj, CellType):
             return self._cell(obj, where)
         if isinstance(obj, type):
             return self._class(obj, where)
         kind: Any = type(obj)
-        if isinstance(obj, (ModuleType, *_OPAQUE)) or _is_foreign(kind):
+        if isinstance(obj, (ModuleType, *_OPAQUE)):
+            return []
+        if hasattr(kind, "__next__"):
+            self.problem = (
+                f"it can reach the iterator `{where}`, and a replay takes nothing from it: pass "
+                "what it gives as an argument"
+            )
+            return []
+        if hasattr(kind, "getstate") or hasattr(kind, "bit_generator"):  # random numbers
+            self.streams.append(obj)
             return []
         if hasattr(kind, "_watched"):
             return [(part, where) for part in obj._watched()]

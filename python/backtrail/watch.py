@@ -212,7 +212,7 @@ class Survey:
                 for i, group in enumerate(value):
                     found += self._items(group, f"{text}[{i}]", settings)
             elif name == "state":
-                if self._skip_state:
+                if self._skip_state and settings:
                     continue
                 self._check(text, "length", value, len(value))
                 for state in value.values():
@@ -260,7 +260,10 @@ def _names(code: CodeType) -> set[str]:
 
 
 def survey(roots: Iterable[tuple[Any, str]], skip_state: bool = False) -> Survey:
-    """Look around from (object, name) pairs; `skip_state` leaves out the state of optimizers."""
+    """Look around from (object, name) pairs.
+
+    `skip_state` leaves out the state of optimizers whose counts a replay continues.
+    """
     found = Survey(skip_state)
     for obj, name in roots:
         found.visit(obj, name)

@@ -391,3 +391,23 @@ def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     f.plan.profile(5)
     assert "us in all nodes" in capsys.readouterr().out
     assert all(same(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_products_are_joined_and_finished_while_in_cache() -> None:
+    maps = nn.ModuleList([nn.Linear(24, 8, bias=False) for _ in range(3)])
+    last = nn.Linear(24, 40)
+
+    def run(x: bt.Tensor) -> tuple[bt.Tensor, bt.Tensor]:
+        q, k, v = (m(x) for m in maps)
+        return q * k + v, F.gelu(F.relu(last(x)) * 2.0)
+
+    f = bt.compile(run)
+    with bt.no_grad():
+        for rows in (1, 3, 70):
+            for _ in range(3):
+                x = bt.randn(rows, 24)
+                for a, b in zip(f(x), run(x), strict=True):
+                    assert same(a, b)
+    text = str(f.plan)
+    assert "3 linear " in text
+    assert "linear + relu + mul + gelu" in text

@@ -2,6 +2,8 @@
 #include "bindings/caster.h"
 #include "bindings/replay.h"
 
+#include <algorithm>
+
 namespace backtrail {
 namespace {
 
@@ -67,7 +69,9 @@ PyObject* replay_broken(PyObject* self, PyObject*) {
 py::dict describe_node(const Plan& plan, const Node& node) {
   py::dict d;
   py::list names;
-  if (!node.fused || node.call.name) names.append(node.step->name);
+  const size_t calls = std::max<size_t>(1, node.joined.size());
+  if (!node.fused || node.call.name)
+    for (size_t i = 0; i < calls; ++i) names.append(node.step->name);
   if (node.fused)
     for (const auto& m : node.fused->members) names.append(m->name);
   d["ops"] = names;

@@ -76,6 +76,31 @@ int followers(const std::vector<const Step*>& steps, int first) {
   return n;
 }
 
+int joinable(const std::vector<const Step*>& steps, int first) {
+  const Step& head = *steps[size_t(first)];
+  if (head.kind != Step::op || !head.op_->execute_joined) return 1;
+  auto simple = [](const Step& s) {  // an input, an array, nothing else
+    for (size_t j = 2; j < s.in.size(); ++j)
+      if (s.in[j].buffer >= 0) return false;
+    return true;
+  };
+  if (!simple(head)) return 1;
+  int n = 1;
+  for (; n < kMostJoined && first + n < int(steps.size()); ++n) {
+    const Step& s = *steps[size_t(first + n)];
+    bool fits = s.kind == Step::op && s.op_ == head.op_ && simple(s) &&
+                same_view(s.in[0], head.in[0]) && s.in[0].shape == head.in[0].shape &&
+                s.in[0].strides == head.in[0].strides && s.in[1].shape == head.in[1].shape &&
+                s.in[1].strides == head.in[1].strides;
+    for (int k = 0; fits && k < n; ++k) {
+      const int written = steps[size_t(first + k)]->out[0].buffer;
+      fits = written != s.in[0].buffer && written != s.in[1].buffer && written != s.out[0].buffer;
+    }
+    if (!fits || followers(steps, first + n)) break;
+  }
+  return n;
+}
+
 int fusible(const std::vector<const Step*>& steps, int first) {
   const Step& head = *steps[size_t(first)];
   if (head.kind != Step::pointwise) return 1;

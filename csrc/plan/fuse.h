@@ -26,6 +26,10 @@ struct Fused {
 // How many pointwise steps after an op can be computed as soon as its first output is: see Then.
 int followers(const std::vector<const Step*>& steps, int first);
 
+// How many steps from `first` on map one input by arrays of equal shape, so that one call can do
+// them: see Op::execute_joined. At least 1, at most kMostJoined.
+int joinable(const std::vector<const Step*>& steps, int first);
+
 // How many of the steps from `first` on can be computed together: at least 1.
 int fusible(const std::vector<const Step*>& steps, int first);
 

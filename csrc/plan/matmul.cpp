@@ -228,6 +228,28 @@ void execute_linear_then(const Call& c, const Then& then) {
     linear_typed<double>(c, &then);
 }
 
+// Several maps of one input, of equal shapes and without bias, as a batch.
+template <class T>
+void linear_joined_typed(const Call* calls, int count) {
+  const Array &x = calls[0].in[0], &w = calls[0].in[1];
+  const int64_t k = w.shape[1], n = w.shape[0];
+  int64_t x_at[kMostJoined] = {}, w_at[kMostJoined], y_at[kMostJoined];
+  for (int i = 0; i < count; ++i) {  // distances between arrays of their own
+    w_at[i] = (intptr_t(calls[i].in[1].data()) - intptr_t(w.data())) / intptr_t(sizeof(T));
+    y_at[i] =
+        (intptr_t(calls[i].out[0].data()) - intptr_t(calls[0].out[0].data())) / intptr_t(sizeof(T));
+  }
+  gemm_batched<T>(table<T>(), count, x_at, w_at, y_at, rows_of(x), n, k, {x.data<const T>(), k, 1},
+                  {w.data<const T>(), w.strides[1], w.strides[0]},
+                  {calls[0].out[0].data<T>(), n, 1});
+}
+void execute_linear_joined(const Call* calls, int count) {
+  if (calls[0].in[0].dtype == DType::f32)
+    linear_joined_typed<float>(calls, count);
+  else
+    linear_joined_typed<double>(calls, count);
+}
+
 // linear_backward: g (..., out), x, weight; (bits of what is needed: 1 x, 2 weight, 4 bias)
 // -> dx, dweight, dbias; those not needed are empty.
 void prepare_linear_backward(Call& c) {
@@ -275,8 +297,10 @@ void execute_linear_backward_then(const Call& c, const Then& then) {
     linear_backward_typed<double>(c, &then);
 }
 
-constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&)) {
+constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&),
+                       void (*execute_joined)(const Call*, int) = nullptr) {
   op.execute_then = execute_then;
+  op.execute_joined = execute_joined;
   return op;
 }
 
@@ -296,7 +320,7 @@ const Op kOps[] = {
                product_flops),
     with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true,
                           prepare_linear, execute_linear},
-                         execute_linear_then),
+                         execute_linear_then, execute_linear_joined),
                product_flops),
     with_flops(with_then({"linear_backward", "Gradients of linear for its input, weight and bias.",
                           Kind::opaque, 3, 3, 3, 0, 0, false, prepare_linear_backward,

@@ -21,6 +21,7 @@ struct AttrValue {
 };
 
 constexpr int kMaxOutputs = 8;
+constexpr int kMostJoined = 8;
 
 // What is to follow at once where elements of an op's first output are final: run(context, i, n)
 // for elements [i, i + n) of the dense array, each of them once, on the thread that made them.
@@ -56,6 +57,7 @@ struct Op {
   uint32_t rows = 0;     // bit j: of input j only the rows (the last dimension) must be dense
   const PointwiseRecord* pointwise = nullptr;  // of a pointwise op
   uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
+  void (*execute_joined)(const Call*, int n) = nullptr;      // calls that share their first input
   void (*execute_then)(const Call&, const Then&) = nullptr;  // execute, with what follows
   bool random = false;        // its last two attributes are the seed and offset of a stream
   bool reads_values = false;  // the shape of its result depends on the values of its inputs

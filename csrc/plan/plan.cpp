@@ -162,6 +162,8 @@ void Plan::make_nodes() {
       node = make(*steps_[size_t(i)]);
       fuse(node, i + 1, after);
       n = 1 + after;
+    } else if (n = joinable(steps_, i); n > 1) {
+      join(node, i, n);
     } else if (n = fusible(steps_, i); n > 1) {
       node.step = steps_[size_t(i)];
       fuse(node, i, n);
@@ -171,6 +173,25 @@ void Plan::make_nodes() {
     node.steps = n;
     nodes.push_back(std::move(node));
     i += n;
+  }
+}
+
+// Make a node of n calls of one op.
+void Plan::join(Node& node, int first, int n) {
+  const size_t inputs = steps_[size_t(first)]->in.size(),
+               outputs = steps_[size_t(first)]->out.size();
+  for (int k = 0; k < n; ++k) {
+    Node member = make(*steps_[size_t(first + k)]);
+    if (k == 0) node.step = member.step;
+    for (Array& a : member.in) node.in.push_back(std::move(a));
+    for (Array& a : member.out) node.out.push_back(std::move(a));
+    node.joined.push_back(member.call);
+  }
+  for (size_t k = 0; k < size_t(n); ++k) {  // the arrays have their last place now
+    node.joined[k].in = node.in.data() + k * inputs;
+    node.joined[k].out = node.out.data() + k * outputs;
+    node.joined[k].attrs = nullptr;
+    node.joined[k].n_attrs = 0;
   }
 }
 
@@ -279,6 +300,8 @@ void Plan::run_node(Node& node) {
       if (node.moves) node.launch->refresh();
       return node.launch->run();
     case Step::op:
+      if (!node.joined.empty())
+        return s.op_->execute_joined(node.joined.data(), int(node.joined.size()));
       if (s.stream >= 0) {
         const RandomDraw& draw = draws[size_t(s.stream)];
         node.attrs[node.attrs.size() - 2].i = int64_t(draw.seed);
@@ -348,7 +371,8 @@ std::vector<double> Plan::profile(int runs) {
 double Plan::flops(const Node& node) const {
   double sum = 0;
   if (node.step->kind == Step::op && node.step->op_->flops)
-    sum = node.step->op_->flops(node.call);
+    for (const Call& c : node.joined.empty() ? std::vector<Call>{node.call} : node.joined)
+      sum += node.step->op_->flops(c);
   else
     for (const Array& a : node.out)
       if (a) sum += double(a.numel());

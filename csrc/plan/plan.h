@@ -15,9 +15,10 @@ struct Node {
   std::unique_ptr<Launch> launch;  // of a pointwise step
   std::unique_ptr<Fused> fused;    // of several; of those that follow an op
   std::vector<AttrValue> attrs;
-  Call call{};         // of an op
-  bool moves = false;  // some address or single element is another one at each run
-  AdamOptions adam;    // to be set before a run where step->live says so
+  std::vector<Call> joined;  // of several ops
+  Call call{};               // of an op
+  bool moves = false;        // some address or single element is another one at each run
+  AdamOptions adam;          // to be set before a run where step->live says so
   SgdOptions sgd;
 };
 
@@ -59,6 +60,7 @@ class Plan {
   void make_nodes();
   void count_uses(const Step& s, int by);
   void fuse(Node& node, int first, int n);
+  void join(Node& node, int first, int n);
   void place();
   Node make(const Step& s);
   Array array(const StepArray& a);

@@ -411,3 +411,44 @@ def test_products_are_joined_and_finished_while_in_cache() -> None:
     text = str(f.plan)
     assert "3 linear " in text
     assert "linear + relu + mul + gelu" in text
+
+
+@pytest.mark.parametrize("dtype", [bt.float32, bt.float64])
+@pytest.mark.parametrize(
+    ("rows", "wide", "out"),
+    [
+        (1, 300, 40),
+        (4, 300, 7),
+        (70, 24, 8),
+        (64, 1500, 5),
+        (5, 2000, 33),
+        (300, 16, 3),
+        (40, 8, 1),
+    ],
+)
+def test_every_road_of_a_product_ends_in_its_epilogue(
+    rows: int, wide: int, out: int, dtype: bt.dtype
+) -> None:
+    one, two = pair(
+        lambda: nn.Sequential(
+            nn.Linear(out, wide), nn.ReLU(), nn.Linear(wide, out), nn.SiLU(), nn.Linear(out, 1)
+        ).to(dtype)
+    )
+
+    def gradients(model: nn.Module) -> Callable[[bt.Tensor], bt.Tensor]:
+        def run(x: bt.Tensor) -> bt.Tensor:
+            model.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            return loss
+
+        return run
+
+    eager, captured = gradients(one), bt.compile(gradients(two))
+    for _ in range(3):
+        x = bt.randn(rows, out, dtype=dtype)
+        assert same(eager(x), captured(x))
+        for p, q in zip(one.parameters(), two.parameters(), strict=True):
+            assert same(p.grad, q.grad)
+    assert "linear + relu" in str(captured.plan)
+    assert "linear + silu" in str(captured.plan)

@@ -8,6 +8,8 @@ void bind_replay(py::module_& m);
 
 namespace {
 
+thread_local Capture* paused = nullptr;  // see pause_capture() below
+
 class Recorder {
  public:
   Recorder() : recording_(new Recording) {}
@@ -19,6 +21,7 @@ class Recorder {
   }
   void stop() {
     if (capturing == recording_.get()) capturing = nullptr;
+    if (paused == recording_.get()) paused = nullptr;  // an error kept it from going on
   }
   ~Recorder() { stop(); }
 
@@ -244,7 +247,6 @@ void bind_capture(py::module_& m) {
   m.def(
       "refuse_value", [](const char* what) { value_read(what); },
       "Raise RuntimeError when a call is being captured.");
-  static thread_local Capture* paused = nullptr;
   m.def(
       "pause_capture",
       [] {

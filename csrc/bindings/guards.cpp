@@ -1,6 +1,7 @@
 // Checking guards: a few nanoseconds each, for there may be hundreds at every call.
 #include "bindings/guards.h"
 
+#include <cstring>
 #include <unordered_map>
 
 #include "bindings/spec.h"
@@ -18,6 +19,21 @@ uint64_t version_of(PyObject* dict) {
   (void)dict;
   return 0;
 #endif
+}
+
+bool holds_bytes(PyObject* holder, PyObject* bytes) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(holder, &view, PyBUF_FULL_RO) < 0) return false;
+  bool same = view.len == PyBytes_GET_SIZE(bytes);
+  if (same && PyBuffer_IsContiguous(&view, 'C')) {
+    same = std::memcmp(view.buf, PyBytes_AS_STRING(bytes), size_t(view.len)) == 0;
+  } else if (same) {
+    std::vector<char> dense(size_t(view.len));
+    same = PyBuffer_ToContiguous(dense.data(), &view, view.len, 'C') == 0 &&
+           std::memcmp(dense.data(), PyBytes_AS_STRING(bytes), dense.size()) == 0;
+  }
+  PyBuffer_Release(&view);
+  return same;
 }
 
 }  // namespace
@@ -60,10 +76,11 @@ Guards::Guards(const py::list& list) {
       c.hooks = tensor->hooks;
       c.n = tensor->hooks ? PyObject_Size(tensor->hooks) : 0;
     } else {
-      c.kind = kind == "items"  ? Check::items
-               : kind == "set"  ? Check::set
-               : kind == "cell" ? Check::cell
-                                : Check::type;
+      c.kind = kind == "items"    ? Check::items
+               : kind == "set"    ? Check::set
+               : kind == "memory" ? Check::memory
+               : kind == "cell"   ? Check::cell
+                                  : Check::type;
       c.value = t[2];
     }
     checks_.push_back(std::move(c));
@@ -92,6 +109,7 @@ bool Guards::holds(const Check& c) {
       return true;
     }
     case Check::set: return PyObject_RichCompareBool(holder, c.value.ptr(), Py_EQ) == 1;
+    case Check::memory: return holds_bytes(holder, c.value.ptr());
     case Check::cell: {
       PyObject* now = PyCell_GET(holder);
       return now && same_value(c.value.ptr(), now);

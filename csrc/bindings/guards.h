@@ -14,6 +14,7 @@ class Guards {
   //   ("length", container, n)     len(container) == n
   //   ("items", list, tuple)       each item of the list is, or equals, that of the tuple
   //   ("set", set, frozenset)      they are equal
+  //   ("memory", buffer, bytes)    its memory holds these bytes
   //   ("cell", cell, value)        the same for the contents of a closure's cell
   //   ("attribute", object, name, value)
   //   ("type", object, type)
@@ -33,7 +34,7 @@ class Guards {
 
  private:
   struct Check {
-    enum Kind : uint8_t { length, items, set, cell, attribute, type, tensor } kind;
+    enum Kind : uint8_t { length, items, set, memory, cell, attribute, type, tensor } kind;
     int number;
     pybind11::object holder, key, value;
     int64_t n = 0;

@@ -29,10 +29,11 @@ from ._core import (
     storage_serial,
 )
 from .creation import zeros_like
+from .dtypes import device, dtype
 from .graph import gradients, toposort
 from .plan import Plan
 from .tensor import _ONE, Tensor
-from .watch import Survey, survey
+from .watch import Calls, Survey, survey
 
 __all__ = ["CaptureError", "Compiled", "compile"]
 
@@ -95,13 +96,14 @@ class Compiled:
         if capturing() or self._gave_up:
             return self._function(*args, **kwargs)
         roots = self._roots(args, kwargs)
-        before = survey(roots, skip_state=True)
+        before = survey(roots, before=True)
         checks = _guards(before)
         chance = _foreign_random_state(before.streams)
         recorder = Recorder()
         recorder.start()
         try:
-            result = self._function(*args, **kwargs)
+            with Calls() as calls:
+                result = self._function(*args, **kwargs)
         finally:
             recorder.stop()
         problem = before.problem or _what_changed(before, checks)
@@ -111,7 +113,8 @@ class Compiled:
                 "outside, or from backtrail's generators"
             )
         if not problem:
-            problem = self._make_plan(recorder, roots, args, kwargs, result)
+            after = survey(roots, settings=calls.mention("param_groups"))
+            problem = self._make_plan(recorder, after, args, kwargs, result)
         if problem:
             self._refuse(problem)
         return result
@@ -119,13 +122,12 @@ class Compiled:
     def _make_plan(
         self,
         recorder: Recorder,
-        roots: Sequence[tuple[Any, str]],
+        after: Survey,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
     ) -> str:
         """Add the plan of a call; returns why that cannot be, or an empty string."""
-        after = survey(roots)
         tensors: list[Tensor] = []
         _tensors_in((args, kwargs), tensors)
         known = after.serials | _CONSTANTS | {storage_serial(t) for t in tensors}
@@ -135,6 +137,8 @@ class Compiled:
         backward = None
         kept: list[Tensor] = []
         if live:
+            if kind := _strange(result):
+                return f"it returns a {kind}: return tensors, numbers, lists, tuples and dicts"
             backward, kept, problem = _capture_backward(recorder, outputs, tensors, known)
             if problem:
                 return problem
@@ -239,6 +243,16 @@ def _tensors_in(value: Any, found: list[Tensor]) -> None:
     elif isinstance(value, dict):
         for item in value.values():
             _tensors_in(item, found)
+
+
+def _strange(value: Any) -> str:
+    """Return the type of an object in a result that tensors might hide in, or an empty string."""
+    if isinstance(value, tuple) or type(value) is list:
+        return next(filter(None, map(_strange, value)), "")
+    if type(value) is dict:
+        return _strange(list(value.values()))
+    known = isinstance(value, (TensorBase, bool, int, float, str, bytes, type(None), dtype, device))
+    return "" if known or callable(value) else type(value).__name__
 
 
 def _form(value: Any) -> Any:

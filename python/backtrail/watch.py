@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import sys
 import sysconfig
+from array import array
+from collections import deque
 from collections.abc import Iterable
 from types import (
     BuiltinFunctionType,
@@ -42,7 +44,9 @@ _FOREIGN_FOLDERS = tuple(
     {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _MOST_CHECKS = 100_000
+_MOST_BYTES = 16_384  # of memory that is not a tensor's and is compared at each call
 _OWN = __name__.partition(".")[0]
+_OWN_FOLDER = __file__.rpartition("/")[0] + "/"
 
 
 Found = list[tuple[Any, str]]  # objects to look into next, and where they were found
@@ -51,7 +55,7 @@ Found = list[tuple[Any, str]]  # objects to look into next, and where they were 
 class Survey:
     """The checks of one look around, with a text for each that says where it was found."""
 
-    def __init__(self, skip_state: bool = False) -> None:
+    def __init__(self, before: bool = False, settings: bool = False) -> None:
         self.checks: list[tuple[Any, ...]] = []
         self.where: list[str] = []
         self.serials: set[int] = set()  # of the memory of all tensors that were reached
@@ -59,7 +63,7 @@ class Survey:
         self.problem = ""  # something whose state cannot be watched
         self._seen: set[int] = set()
         self._kept: list[Any] = []  # keeps ids in `_seen` valid
-        self._skip_state = skip_state
+        self._before, self._settings = before, settings
 
     def visit(self, root: Any, path: str) -> None:
         """Go through all that can be reached from an object."""
@@ -99,6 +103,9 @@ class Survey:
         if isinstance(obj, (set, frozenset)):
             self._check(where, "set", obj, frozenset(obj))
             return [(item, where) for item in obj]
+        if isinstance(obj, deque):
+            self._check(where, "set", obj, obj.copy())
+            return [(item, where) for item in obj]
         if isinstance(obj, CellType):
             return self._cell(obj, where)
         if isinstance(obj, type):
@@ -114,6 +121,14 @@ class Survey:
             return []
         if hasattr(kind, "getstate") or hasattr(kind, "bit_generator"):  # random numbers
             self.streams.append(obj)
+            return []
+        if hasattr(kind, "__array_interface__") or isinstance(obj, (bytearray, array)):
+            try:
+                with memoryview(obj) as memory:
+                    if memory.nbytes <= _MOST_BYTES:
+                        self._check(where, "memory", obj, memory.tobytes())
+            except (TypeError, ValueError, BufferError):  # dates of NumPy
+                pass
             return []
         if hasattr(kind, "_watched"):
             return [(part, where) for part in obj._watched()]
@@ -210,9 +225,10 @@ class Survey:
             if name == "param_groups":
                 self._check(text, "items", value, tuple(value))
                 for i, group in enumerate(value):
-                    found += self._items(group, f"{text}[{i}]", settings)
+                    every = self._before or self._settings
+                    found += self._items(group, f"{text}[{i}]", () if every else settings)
             elif name == "state":
-                if self._skip_state and settings:
+                if self._before and settings:
                     continue
                 self._check(text, "length", value, len(value))
                 for state in value.values():
@@ -259,12 +275,41 @@ def _names(code: CodeType) -> set[str]:
     return names
 
 
-def survey(roots: Iterable[tuple[Any, str]], skip_state: bool = False) -> Survey:
+def survey(
+    roots: Iterable[tuple[Any, str]], before: bool = False, settings: bool = False
+) -> Survey:
     """Look around from (object, name) pairs.
 
-    `skip_state` leaves out the state of optimizers whose counts a replay continues.
+    After a call, the settings of optimizers that a replay reads anew are left out, unless the
+    function reads them as well (`settings`). `before` one they are not, for the call might change
+    them; the state of such optimizers is, for a replay changes it too.
     """
-    found = Survey(skip_state)
+    found = Survey(before, settings)
     for obj, name in roots:
         found.visit(obj, name)
     return found
+
+
+class Calls:
+    """The Python functions that are called while one of these is entered."""
+
+    def __enter__(self) -> Calls:
+        self._codes: set[CodeType] = set()
+        self._previous = sys.getprofile()
+        if self._previous is None:
+            add = self._codes.add
+            sys.setprofile(lambda frame, event, _: add(frame.f_code) if event == "call" else None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is None:
+            sys.setprofile(None)
+
+    def mention(self, name: str) -> bool:
+        """Whether any of them but our own looks the name up; True where that is not known."""
+        return self._previous is not None or any(
+            name in code.co_names
+            and not _is_foreign_file(code.co_filename)
+            and not code.co_filename.startswith(_OWN_FOLDER)
+            for code in self._codes
+        )

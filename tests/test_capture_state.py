@@ -114,3 +114,13 @@ def test_results_that_hide_tensors_are_refused() -> None:
         assert same(found.values["twice"][0], x * 2)
         assert found.values["twice"][1:] == [None, 3, "a"]
     assert f.captures == 1
+
+
+def test_methods_of_containers() -> None:
+    settings, items = {"a": 1.0}, [1]
+    get, count = settings.get, items.__len__
+    f = bt.compile(lambda x: x * get("a") + count())
+    for i in (2.0, 2.0, 3.0):
+        settings["a"] = i
+        items.append(1)
+        assert f(bt.ones(1)).item() == i + len(items)

@@ -24,6 +24,7 @@ from types import (
     MappingProxyType,
     MemberDescriptorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
 )
 from typing import Any
@@ -32,7 +33,6 @@ from ._core import TensorBase, storage_serial
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), type(...), range, slice, CodeType)
 _OPAQUE = (
-    BuiltinFunctionType,
     GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
@@ -111,6 +111,9 @@ class Survey:
         if isinstance(obj, type):
             return self._class(obj, where)
         kind: Any = type(obj)
+        if isinstance(obj, (BuiltinFunctionType, MethodWrapperType)):  # items.get, items.__len__
+            owner = obj.__self__
+            return [] if isinstance(owner, (ModuleType, type)) else [(owner, where)]
         if isinstance(obj, (ModuleType, *_OPAQUE)):
             return []
         if hasattr(kind, "__next__"):

@@ -54,6 +54,20 @@ def linear(x: bt.Tensor, y: bt.Tensor, w: bt.Tensor, bias: bt.Tensor, k: int) ->
     return kinds[k % len(kinds)]()
 
 
+def maps(x: bt.Tensor, w: bt.Tensor, v: bt.Tensor, bias: bt.Tensor, k: int) -> bt.Tensor:
+    """Several linear maps of one input, which may change between them."""
+    x = x if x.ndim and x.shape[-1] == w.shape[1] else like(w, x) * w
+    if k % 3 == 0:
+        p, q, z = F.linear(x, w), F.linear(x, v), F.linear(x, w * 0.5, bias)
+        return p * q.sigmoid() + z
+    if k % 3 == 1:
+        return F.linear(x, w).relu() * (F.linear(x, v) + bias)
+    y = x.detach().clone()
+    p = F.linear(y, w.detach())
+    y.mul_(0.5)
+    return p + F.linear(y, v, bias) * F.linear(y, w)
+
+
 def indexed(x: bt.Tensor, index: bt.Tensor) -> bt.Tensor:
     return matrix(x)[index % matrix(x).shape[0]]
 
@@ -163,9 +177,8 @@ class World:
     def __init__(self, program: Program, rows: int, columns: int, update: bool) -> None:
         bt.manual_seed(7)
         self.program, self.update = program, update
-        self.weights = [
-            bt.randn(*s).requires_grad_() for s in ((rows, columns), (columns,), (columns, columns))
-        ]
+        shapes = ((rows, columns), (columns,), (columns, columns), (columns, columns))
+        self.weights = [bt.randn(*s).requires_grad_() for s in shapes]
         self.state = bt.randn(columns)
 
     def forward(self, x: bt.Tensor, index: bt.Tensor) -> tuple[bt.Tensor, Values]:
@@ -193,6 +206,8 @@ class World:
                     c = bt.cat([a.reshape(-1), b.reshape(-1)]).chunk(2)[k % 2]
                 case 9:
                     c = shifted(a, self.state, k % 4)
+                case 12:
+                    c = maps(a, self.weights[2], self.weights[3], self.weights[1], k)
                 case 11:
                     c = linear(a, b, self.weights[2], self.weights[1], k)
                 case 10:
@@ -220,7 +235,7 @@ class World:
         return [*self.weights, *grads, self.state]
 
 
-instructions = st.tuples(*(st.integers(0, n) for n in (12, 20, 20, 20)))
+instructions = st.tuples(*(st.integers(0, n) for n in (13, 20, 20, 20)))
 programs = st.lists(instructions, min_size=1, max_size=12).map(tuple)
 
 

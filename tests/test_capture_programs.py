@@ -33,7 +33,7 @@ def matrix(x: bt.Tensor) -> bt.Tensor:
 
 
 def product(x: bt.Tensor, y: bt.Tensor) -> bt.Tensor:
-    x, y = matrix(x), matrix(y)
+    x, y = (matrix(t)[:260, :260] for t in (x, y))
     return x @ y.T if x.shape[1] == y.shape[1] else x.T @ x
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import backtrail as bt
@@ -344,6 +346,36 @@ def test_a_compiled_module_is_the_module() -> None:
     assert list(twin.state_dict()) == list(model.state_dict())
     assert [p is q for p, q in zip(twin.parameters(), model.parameters(), strict=True)]
     assert len(twin) == len(model)
+    x = bt.randn(2, 6)
+    for other in (deepcopy(twin), pickle.loads(pickle.dumps(twin))):
+        assert other._orig_mod is not model
+        with bt.no_grad():
+            for p in other.parameters():
+                p.mul_(2.0)
+        for _ in range(2):
+            assert same(other(x), other._orig_mod(x))
+            assert not same(other(x), twin(x))
+
+
+def test_copies_of_an_object_with_a_compiled_method() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(bt.ones(3))
+            self.fast = bt.compile(self.run)
+
+        def run(self, x: bt.Tensor) -> bt.Tensor:
+            return x * self.factor
+
+    one = Scaled()
+    x = bt.randn(2, 3)
+    one.fast(x)
+    two = deepcopy(one)
+    with bt.no_grad():
+        two.factor.mul_(2.0)
+    for _ in range(2):
+        assert same(two.fast(x), x * 2)
+        assert same(one.fast(x), x)
 
 
 def test_python_threads() -> None:

@@ -79,6 +79,9 @@ class Compiled:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self._function,)  # copies have plans of their own
+
     def _watched(self) -> list[Any]:
         """Return what a captured function that calls this one depends on."""
         return [self._function]
@@ -411,6 +414,7 @@ def _compiled_module(model: Any) -> Any:
 
     members = {
         "__call__": call,
+        "__reduce_ex__": lambda self, _: (compile, (model,)),  # copies have a model of their own
         "__module__": kind.__module__,
         "_orig_mod": property(lambda self: model),
     }

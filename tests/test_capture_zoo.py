@@ -320,3 +320,89 @@ def test_an_op_of_the_users_in_a_step(tmp_path: Path) -> None:
 
     want, got = trained(one, batch, False), trained(two, batch, True)
     assert all(same(a, b) for a, b in zip(want, got, strict=True))
+
+
+# ---- steps that are more than a loss and an update
+
+
+def adversaries() -> tuple[Callable[..., Any], list[bt.Tensor]]:
+    """Two networks and two optimizers; one's output is detached for the other."""
+    maker, judge = nn.Linear(3, 4), nn.Linear(4, 1)
+    by_maker, by_judge = (bt.optim.Adam(m.parameters(), lr=0.1) for m in (maker, judge))
+
+    def step(x: bt.Tensor) -> Any:
+        made = maker(bt.randn(6, 3))
+        by_judge.zero_grad()
+        judged = F.softplus(-judge(x)).mean() + F.softplus(judge(made.detach())).mean()
+        judged.backward()
+        by_judge.step()
+        by_maker.zero_grad()
+        fooled = F.softplus(-judge(made)).mean()
+        fooled.backward()
+        by_maker.step()
+        return judged.detach() + fooled.detach()
+
+    return step, [*maker.parameters(), *judge.parameters()]
+
+
+def penalty() -> tuple[Callable[..., Any], list[bt.Tensor]]:
+    """A gradient in the loss, for an input made to require one; averages of the weights."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    optimizer = bt.optim.Adam(model.parameters(), lr=0.05)
+    average = [p.detach().clone() for p in model.parameters()]
+
+    def step(x: bt.Tensor) -> Any:
+        leaf = x.detach().requires_grad_()
+        optimizer.zero_grad()
+        y = model(leaf).sum()
+        (slope,) = bt.autograd.grad(y, leaf, create_graph=True)
+        loss = ((slope.norm(dim=1) - 1) ** 2).mean() + 0.1 * y
+        loss.backward()
+        optimizer.step()
+        with bt.no_grad():
+            for a, p in zip(average, model.parameters(), strict=True):
+                a.lerp_(p, 0.1)
+        return loss.detach()
+
+    return step, [*model.parameters(), *average]
+
+
+class Square(bt.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: bt.Tensor) -> bt.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: bt.Tensor) -> bt.Tensor:
+        (x,) = ctx.saved_tensors
+        return 2 * grad * x
+
+
+def own_function() -> tuple[Callable[..., Any], list[bt.Tensor]]:
+    weight = nn.Parameter(bt.randn(4))
+
+    def step(x: bt.Tensor) -> Any:
+        loss = 0
+        for part in x.chunk(3):  # gradients add up
+            share = Square.apply(part * weight).mean()
+            share.backward()
+            loss = loss + share.detach()
+        with bt.no_grad():
+            weight.sub_(weight.grad, alpha=0.1)
+            weight.grad.zero_()
+        return loss
+
+    return step, [weight]
+
+
+@pytest.mark.parametrize("make", [adversaries, penalty, own_function])
+def test_other_steps(make: Callable[[], tuple[Callable[..., Any], list[bt.Tensor]]]) -> None:
+    results = []
+    for captured in (False, True):
+        bt.manual_seed(0)
+        step, weights = make()
+        run = bt.compile(step) if captured else step
+        results.append([*(run(bt.randn(6, 4)) for _ in range(5)), *weights, bt.get_rng_state()])
+    assert run.plan.runs > 2
+    assert all(same(a, b) for a, b in zip(*results, strict=True))

@@ -107,9 +107,13 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       if (args[size_t(i)] == o) return i;
     return -1;
   };
+  for (size_t i = 0; i < r.grads.size();)  // made inside and gone, but for our reference
+    if (Py_REFCNT(r.grads[i].tensor.ptr()) == 1)
+      r.grads.erase(r.grads.begin() + int64_t(i)), i = 0;
+    else
+      ++i;
   for (GradChange& change : r.grads) {
     PyObject* o = change.tensor.ptr();
-    if (Py_REFCNT(o) == 1) continue;  // made inside and gone with it
     Grad g;
     g.leaf = argument(o);
     if (g.leaf < 0) g.tensor = change.tensor;

@@ -6,7 +6,7 @@ A step is forward, backward and optimizer (workloads.py). Backtrail captured is 
 with --torch-compile the same is done with PyTorch, whose first call takes seconds to minutes.
 Prints medians of turns, each library and mode in a process of its own; how many times faster the
 captured step is; and what a first call, which runs the step and makes the plan, takes on top of an
-eager step. GPT-2 needs 10 GB of memory: it is measured when named, or with --all.
+eager step. GPT-2 takes gigabytes in each process: it is measured when named, or with --all.
 """
 
 from __future__ import annotations

@@ -33,11 +33,13 @@ struct Tiles {
 template <class T>
 constexpr Tiles<T> kTiles;
 
-constexpr int64_t kPrefetchDepth = 64;  // below this a tile is too short to hide a fetch
+constexpr int64_t kFinishedAtOnce = 16384;  // elements: half of the L2 cache is left to b
+constexpr int64_t kPrefetchDepth = 64;      // below this a tile is too short to hide a fetch
 
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
+  int64_t finished = 0;  // rows of c that `after` has seen
   for (int64_t i = 0, rows; i < g.m; i += rows) {
     rows = g.m - i;
     if (rows > kTileRows) {  // even panels: no thin one at the end
@@ -68,7 +70,11 @@ void block(const GemmBlock<T>& g) {
                           partial ? left - (width - lanes) : lanes);
       j += width;
     }
-    if (g.after) g.after(g.context, c, g.c_rs, rows, g.n);
+    const int64_t done = i + rows;
+    if (g.after && (done == g.m || (done - finished) * g.n >= kFinishedAtOnce)) {
+      g.after(g.context, g.c + finished * g.c_rs, g.c_rs, done - finished, g.n);
+      finished = done;
+    }
   }
 }
 

@@ -8,7 +8,8 @@
 namespace backtrail {
 namespace {
 
-constexpr int kSlot = 0;          // of scratch(): no product uses it
+constexpr size_t kLocal = Launch::kBlock * 8;  // bytes of a block in L1
+constexpr int kSlot = 0;                       // of scratch(): no product uses it
 constexpr int kMostMembers = 24;  // their blocks fit the L2 cache, nearly all the L1 cache
 
 bool is_dense(const StepArray& a, int64_t numel) {
@@ -125,36 +126,40 @@ void Fused::run() const {
   const int64_t tasks = (numel + Launch::kTask - 1) / Launch::kTask;
   parallel_for(tasks, double(numel) * cost, [&](int64_t task) {
     const int64_t i = task * Launch::kTask;
-    range(i, std::min(Launch::kTask, numel - i));
+    rectangle(i, 1, std::min(Launch::kTask, numel - i), 0);
   });
 }
 
-void Fused::range(int64_t i, int64_t count) const {
-  constexpr size_t kLocal = Launch::kBlock * 8;
+void Fused::rectangle(int64_t i, int64_t rows, int64_t n, int64_t stride) const {
+  if (n == stride) n *= rows, rows = 1;
   const size_t bytes = size_t(locals) * kLocal + kOperands * Launch::kRoom;
   char* blocks = static_cast<char*>(scratch(bytes, kSlot));
+  for (int64_t r = 0; r < rows; ++r, i += stride)
+    for (int64_t k = 0; k < n; k += Launch::kBlock)
+      block(i + k, std::min(Launch::kBlock, n - k), blocks);
+}
+
+// At most kBlock elements from i on, through every member.
+void Fused::block(int64_t i, int64_t n, char* blocks) const {
   char* room = blocks + size_t(locals) * kLocal;
-  for (const int64_t end = i + count; i < end; i += Launch::kBlock) {
-    const int64_t n = std::min(Launch::kBlock, end - i);
-    for (const auto& m : members) {
-      const Launch& l = m->launch;
-      const void* in[kOperands];
-      int64_t mask[kOperands];
-      for (int j = 0; j < l.n_in; ++j) {
-        char* own = room + size_t(j) * Launch::kRoom;
-        const char* local = m->local[j] < 0 ? nullptr : blocks + size_t(m->local[j]) * kLocal;
-        mask[j] = l.constant[j] ? 0 : -1;
-        if (l.constant[j])
-          in[j] = l.splats[j].bytes;
-        else if (!local)
-          in[j] = l.load(j, i, n, own);
-        else
-          in[j] = l.arrays[j]->dtype == l.dtypes[j] ? local : l.converted(j, local, n, own);
-      }
-      const int to = m->local[l.n_in];
-      void* out = to < 0 ? l.target(i, room) : blocks + size_t(to) * kLocal;
-      l.kernel(out, in, mask, n, l.attrs);
+  for (const auto& m : members) {
+    const Launch& l = m->launch;
+    const void* in[kOperands];
+    int64_t mask[kOperands];
+    for (int j = 0; j < l.n_in; ++j) {
+      char* own = room + size_t(j) * Launch::kRoom;
+      const char* local = m->local[j] < 0 ? nullptr : blocks + size_t(m->local[j]) * kLocal;
+      mask[j] = l.constant[j] ? 0 : -1;
+      if (l.constant[j])
+        in[j] = l.splats[j].bytes;
+      else if (!local)
+        in[j] = l.load(j, i, n, own);
+      else
+        in[j] = l.arrays[j]->dtype == l.dtypes[j] ? local : l.converted(j, local, n, own);
     }
+    const int to = m->local[l.n_in];
+    void* out = to < 0 ? l.target(i, room) : blocks + size_t(to) * kLocal;
+    l.kernel(out, in, mask, n, l.attrs);
   }
 }
 

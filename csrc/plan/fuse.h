@@ -20,7 +20,11 @@ struct Fused {
   double cost = 0;
   void refresh();
   void run() const;
-  void range(int64_t i, int64_t n) const;  // elements [i, i + n), on this thread
+  // Elements [i + r * stride, i + r * stride + n) for r < rows, on this thread.
+  void rectangle(int64_t i, int64_t rows, int64_t n, int64_t stride) const;
+
+ private:
+  void block(int64_t i, int64_t n, char* blocks) const;
 };
 
 // How many pointwise steps after an op can be computed as soon as its first output is: see Then.

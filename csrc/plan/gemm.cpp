@@ -18,6 +18,7 @@ constexpr double kTinyProducts = 32 * 32 * 64;  // certainly no work for two thr
 constexpr double kMiddlingNs = 100e3, kMiddlingMostNs = 4e6;
 constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
 constexpr double kLongestTaskNs = 100e6;
+constexpr double kPartRows = 1.1;   // time with an epilogue, over that of whole rows
 constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
 constexpr double kTaskNs = 5e3;     // least work of a task in a batch
 constexpr double kBytesPerNs = 30;  // of one thread, from cache
@@ -249,7 +250,9 @@ struct Grid {
     for (int64_t x = 1; tasks > 1 && x <= std::min(tasks, most_across); ++x) {
       const int64_t y = std::min(ceil_div(tasks, x * batch), most_down);
       const double turns = double(ceil_div(x * y * batch, threads));
-      const double time = turns * time_of(ceil_div(p.m, y), ceil_div(p.n, x));
+      // An epilogue likes whole rows.
+      const double time = turns * time_of(ceil_div(p.m, y), ceil_div(p.n, x)) *
+                          (x > 1 && p.epilogue.after ? kPartRows : 1);
       if (x > 1 && time >= best) continue;
       best = time;
       across = x;

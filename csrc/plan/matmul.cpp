@@ -192,9 +192,7 @@ struct Following {
 
   static void after(const void* context, T* c, int64_t c_rs, int64_t rows, int64_t cols) {
     const auto& f = *static_cast<const Following*>(context);
-    const int64_t at = c - f.base;
-    if (cols == c_rs) return f.then->run(f.then->context, at, rows * cols);
-    for (int64_t r = 0; r < rows; ++r) f.then->run(f.then->context, at + r * c_rs, cols);
+    f.then->run(f.then->context, c - f.base, rows, cols, c_rs);
   }
   void join(Epilogue<T>& e) const {
     if (!then) return;

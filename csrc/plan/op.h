@@ -23,10 +23,11 @@ struct AttrValue {
 constexpr int kMaxOutputs = 8;
 constexpr int kMostJoined = 8;
 
-// What is to follow at once where elements of an op's first output are final: run(context, i, n)
-// for elements [i, i + n) of the dense array, each of them once, on the thread that made them.
+// What is to follow at once where elements of an op's first output are final: run(context, i, rows,
+// n, stride) for elements [i + r * stride, i + r * stride + n) of the dense array, each of them
+// once, on the thread that made them.
 struct Then {
-  void (*run)(const void* context, int64_t i, int64_t n);
+  void (*run)(const void* context, int64_t i, int64_t rows, int64_t n, int64_t stride);
   const void* context;
 };
 

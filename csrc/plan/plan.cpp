@@ -308,8 +308,8 @@ void Plan::run_node(Node& node) {
         node.attrs[node.attrs.size() - 1].i = int64_t(draw.offset);
       }
       if (node.fused) {
-        const Then then{[](const void* fused, int64_t i, int64_t n) {
-                          static_cast<const Fused*>(fused)->range(i, n);
+        const Then then{[](const void* fused, int64_t i, int64_t rows, int64_t n, int64_t stride) {
+                          static_cast<const Fused*>(fused)->rectangle(i, rows, n, stride);
                         },
                         node.fused.get()};
         return s.op_->execute_then(node.call, then);

@@ -133,7 +133,7 @@ def table(
     print(f"{'':36s}" + "".join(f"{head:>{width(head)}s}" for head in heads))
     results: dict[str, Any] = {}
     for row in rows:
-        times = interleaved(candidates, row.name, seconds, burst=0.01, best=True)
+        times = interleaved(candidates, row.name, seconds, burst=0.02, best=True)
         if "backtrail" not in times:
             continue
         ours, least = times["backtrail"], limit_time(limits, row)

@@ -7,6 +7,7 @@ one library do not spin on the cores that another is measured on.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Run = Callable[[], object]
+REST = 0.04  # seconds before a turn, in which the threads of the one before it fall asleep
+# NumPy's would spin for 0.1 s and more, on a core that another library is measured on.
+SOON_ASLEEP = {"OPENBLAS_THREAD_TIMEOUT": "20"}
 
 
 class Candidate:
@@ -21,7 +25,11 @@ class Candidate:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **SOON_ASLEEP},
         )
 
     def ask(self, **request: Any) -> Any:
@@ -56,6 +64,7 @@ def serve(make: Callable[[str], Run | None]) -> None:
                 run()  # type: ignore[misc]
         else:
             assert run is not None
+            run()  # the threads are awake, each on its core
             start, calls = time.perf_counter(), 0
             while calls == 0 or time.perf_counter() - start < request["burst"]:
                 run()
@@ -81,6 +90,7 @@ def interleaved(
     end = time.perf_counter() + seconds * len(there)
     while time.perf_counter() < end or any(len(t) < 5 for t in times.values()):
         for name, candidate in there.items():
+            time.sleep(REST)
             times[name].append(candidate.ask(burst=burst))
     return {name: min(t) if best else sorted(t)[len(t) // 2] for name, t in times.items()}
 

@@ -2,6 +2,11 @@
 #include "core/team.h"
 
 #include <omp.h>
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -23,6 +28,31 @@ void relax() {
   asm volatile("yield");
 #endif
 }
+
+#if defined(__linux__)
+int this_thread() { return int(syscall(SYS_gettid)); }
+int this_cpu() { return sched_getcpu(); }
+
+// Let a thread (0: this one) run on every processor that the team was given, but for one (-1:
+// none).
+bool keep_off(int thread, int cpu) {
+  static const cpu_set_t all = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set);
+    return set;
+  }();
+  cpu_set_t set = all;
+  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &set);
+  return CPU_COUNT(&set) > 0 && sched_setaffinity(thread, sizeof set, &set) == 0;
+}
+#else
+int this_thread() { return 0; }
+int this_cpu() { return -1; }
+bool keep_off(int, int) { return false; }
+#endif
+
+constexpr int kFewHelpers = 8;  // a system call for each of these is no matter
 
 // How long a thread looks for work, or for the end of it, before it sleeps: longer than the gap
 // between two operations of a training step, far shorter than a turn of the scheduler.
@@ -117,10 +147,29 @@ void Team::serve(int helper) {
     }
     if (spin_until([&] { return job_.load(std::memory_order_acquire) != seen; })) continue;
     std::unique_lock<std::mutex> lock(mutex_);
+    Place* place = helper < kPlaces ? &places_[helper] : nullptr;
+    if (place) place->thread = this_thread(), place->cpu = this_cpu();
     ++sleeping_;
     work_.wait(lock, [&] { return job_.load() != seen; });
     --sleeping_;
+    if (!place) continue;
+    place->cpu = -1;
+    if (place->moved) keep_off(0, -1);
+    place->moved = false;
   }
+}
+
+// After a long sleep the scheduler likes to wake a thread where it slept, or where the caller runs,
+// even if another processor is idle; then neither of the two gets ahead for milliseconds.
+void Team::wake(int helpers) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const int cpu = this_cpu();
+  for (int h = 0; h < std::min(helpers, kPlaces); ++h) {
+    Place& place = places_[h];
+    const bool near = place.cpu == cpu || (place.cpu >= 0 && h < kFewHelpers);
+    if (cpu >= 0 && near && !place.moved) place.moved = keep_off(place.thread, cpu);
+  }
+  work_.notify_all();
 }
 
 bool Team::run(int threads, int64_t tasks, Body body, void* context) {
@@ -140,10 +189,7 @@ bool Team::run(int threads, int64_t tasks, Body body, void* context) {
   const uint64_t job = job_.load(std::memory_order_relaxed) + 1;
   for (int s = 0; s < shares; ++s) tickets_[s].value.store(job << 32, std::memory_order_release);
   job_.store(job);
-  if (sleeping_.load() > 0) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    work_.notify_all();
-  }
+  if (sleeping_.load() > 0) wake(threads - 1);
   inside_team = true;
   int64_t first, last;
   while (claim(first, last, body, context, 0)) {

@@ -28,6 +28,7 @@ class Team {
   bool claim(int64_t& first, int64_t& last, Body& body, void*& context, int thread);
   bool claim_of(int share, int64_t& first, int64_t& last, Body& body, void*& context);
   void finish(int64_t count);
+  void wake(int helpers);
 
   // The job. The ticket of a share is the job's number above the next group of tasks to be taken;
   // while all are closed the fields below may change.
@@ -49,6 +50,14 @@ class Team {
   std::mutex mutex_;
   std::condition_variable work_, all_done_;
   std::atomic<int> sleeping_{0};
+  // Where helpers sleep, for the first of them: guarded by the mutex.
+  struct Place {
+    int thread = 0;      // of the system
+    int cpu = -1;        // it went to sleep on; -1 while awake
+    bool moved = false;  // kept off the caller's processor until it is awake
+  };
+  static constexpr int kPlaces = 64;
+  Place places_[kPlaces];
   std::atomic<bool> caller_sleeps_{false};
 };
 

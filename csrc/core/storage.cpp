@@ -93,7 +93,8 @@ StorageRef allocate(size_t bytes) {
   p.stats.in_use += sc.bytes;
   p.stats.peak = std::max(p.stats.peak, p.stats.in_use);
   void* data = static_cast<char*>(block) + kAlignment;
-  return StorageRef(new (block) Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index, ++serial});
+  return StorageRef(new (block)
+                        Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index, ++serial});
 }
 
 StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner) {

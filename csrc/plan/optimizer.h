@@ -33,8 +33,8 @@ void sgd_step(const Array* params, const Array* grads, const Array* momentum_buf
 double grad_norm(const Array* grads, int n, double p);
 // Multiply all by a factor, in place.
 void scale_all(const Array* arrays, int n, double factor);
-// Scale so that the common norm is at most max_norm; what it was goes to `norm`, a scalar of float32
-// or float64. Returns whether anything was scaled.
+// Scale so that the common norm is at most max_norm; what it was goes to `norm`, a scalar of
+// float32 or float64. Returns whether anything was scaled.
 bool clip_grads(const Array* grads, int n, double max_norm, double norm_type, const Array& norm);
 
 }  // namespace backtrail

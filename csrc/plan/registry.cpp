@@ -63,8 +63,8 @@ struct Registry {
   Registry() {
     add_all(ops::All{});
     for (const OpTable* t :
-         {&kReduceOps, &kViewOps, &kCopyOps, &kMatmulOps, &kRowwiseOps, &kAttentionOps, &kConvOps, &kPoolOps,
-          &kRecurrentOps, &kIndexOps, &kSortOps, &kRandomOps, &kLinearCrossEntropyOps})
+         {&kReduceOps, &kViewOps, &kCopyOps, &kMatmulOps, &kRowwiseOps, &kAttentionOps, &kConvOps,
+          &kPoolOps, &kRecurrentOps, &kIndexOps, &kSortOps, &kRandomOps, &kLinearCrossEntropyOps})
       for (int i = 0; i < t->count; ++i) ops.push_back(&t->ops[i]);
   }
 };

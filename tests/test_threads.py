@@ -410,3 +410,31 @@ def test_more_threads_than_cores_are_not_waited_for() -> None:
     expected = x @ x
     for _ in range(50):
         assert bool(((x @ x) == expected).all())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_the_affinity_of_helpers_stays_what_it_was() -> None:
+    """Helpers that wake are kept off the caller's processor for a moment, within their own set."""
+    code = """
+import os, time, backtrail as bt
+bt.set_num_threads(3)
+x = bt.randn(400, 400)
+x @ x
+def sets():
+    return [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task")]
+allowed = os.sched_getaffinity(0)
+for _ in range(20):
+    time.sleep(0.01)
+    x @ x
+time.sleep(0.1)
+assert all(s <= allowed for s in sets()), sets()
+one = {min(allowed)}
+for t in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(t), one)
+for _ in range(20):
+    time.sleep(0.01)
+    x @ x
+time.sleep(0.1)
+assert all(s == one for s in sets()), sets()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -33,23 +33,28 @@ void relax() {
 int this_thread() { return int(syscall(SYS_gettid)); }
 int this_cpu() { return sched_getcpu(); }
 
-// Let a thread (0: this one) run on every processor that the team was given, but for one (-1:
-// none).
-bool keep_off(int thread, int cpu) {
-  static const cpu_set_t all = [] {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    sched_getaffinity(0, sizeof set, &set);
-    return set;
-  }();
-  cpu_set_t set = all;
-  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &set);
-  return CPU_COUNT(&set) > 0 && sched_setaffinity(thread, sizeof set, &set) == 0;
+// Take one processor from those that a thread may run on, unless it is the only one or was not
+// among them.
+bool take_away(int thread, int cpu) {
+  cpu_set_t set;
+  if (sched_getaffinity(thread, sizeof set, &set) != 0 || cpu < 0 || cpu >= CPU_SETSIZE ||
+      !CPU_ISSET(cpu, &set) || CPU_COUNT(&set) < 2)
+    return false;
+  CPU_CLR(cpu, &set);
+  return sched_setaffinity(thread, sizeof set, &set) == 0;
+}
+// Give it back to this thread; what else its user did to the set meanwhile stays.
+void give_back(int cpu) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return;
+  CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof set, &set);
 }
 #else
 int this_thread() { return 0; }
 int this_cpu() { return -1; }
-bool keep_off(int, int) { return false; }
+bool take_away(int, int) { return false; }
+void give_back(int) {}
 #endif
 
 constexpr int kFewHelpers = 8;  // a system call for each of these is no matter
@@ -154,8 +159,8 @@ void Team::serve(int helper) {
     --sleeping_;
     if (!place) continue;
     place->cpu = -1;
-    if (place->moved) keep_off(0, -1);
-    place->moved = false;
+    if (place->taken >= 0) give_back(place->taken);
+    place->taken = -1;
   }
 }
 
@@ -167,7 +172,7 @@ void Team::wake(int helpers) {
   for (int h = 0; h < std::min(helpers, kPlaces); ++h) {
     Place& place = places_[h];
     const bool near = place.cpu == cpu || (place.cpu >= 0 && h < kFewHelpers);
-    if (cpu >= 0 && near && !place.moved) place.moved = keep_off(place.thread, cpu);
+    if (near && place.taken < 0 && take_away(place.thread, cpu)) place.taken = cpu;
   }
   work_.notify_all();
 }

@@ -52,9 +52,9 @@ class Team {
   std::atomic<int> sleeping_{0};
   // Where helpers sleep, for the first of them: guarded by the mutex.
   struct Place {
-    int thread = 0;      // of the system
-    int cpu = -1;        // it went to sleep on; -1 while awake
-    bool moved = false;  // kept off the caller's processor until it is awake
+    int thread = 0;  // of the system
+    int cpu = -1;    // it went to sleep on; -1 while awake
+    int taken = -1;  // the caller's processor, which it may not use until it is awake
   };
   static constexpr int kPlaces = 64;
   Place places_[kPlaces];

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pure_python
-from measure import Candidate, Run, interleaved, serve, show
+from measure import Candidate, Run, finish, interleaved, known, serve, show
 from workloads import WORKLOADS
 
 OVERHEADS = (
@@ -63,9 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.serve:
         return serve(maker(args.serve))
-    for name in args.workloads:
-        if name not in WORKLOADS:
-            parser.error(f"unknown workload {name!r}; there are: {', '.join(WORKLOADS)}")
+    known(parser, args.workloads, WORKLOADS)
 
     columns = ["backtrail", "torch", "python"]
     if importlib.util.find_spec("torch") is None:
@@ -80,10 +77,7 @@ def main() -> None:
         cells = "".join(f"{show(medians[c]) if c in medians else '':>14s}" for c in columns)
         ratios = ", ".join(f"{medians[c] / ours:,.1f} ({c})" for c in columns[1:] if c in medians)
         print(f"{row:34s}{cells}   {ratios}", flush=True)
-    for candidate in candidates.values():
-        candidate.close()
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2))
+    finish(candidates, results, args.json)
     return None
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel_rows import KERNELS, Row
-from measure import Candidate, Run, interleaved, serve, show
+from measure import Candidate, Run, finish, interleaved, serve, show
 from sweep_rows import SWEEP
 
 LIBRARIES = ("backtrail", "torch", "numpy")
@@ -212,11 +212,8 @@ def main() -> None:
         results = sweep(rows, candidates, args.seconds or 0.05)
     else:
         results = table(rows, candidates, limits, args.seconds or 1.0)
-    for candidate in candidates.values():
-        candidate.close()
-    if args.json:
-        found = {"threads": args.threads, "isa": isa, "limits": limits, "rows": results}
-        args.json.write_text(json.dumps(found, indent=2))
+    found = {"threads": args.threads, "isa": isa, "limits": limits, "rows": results}
+    finish(candidates, found, args.json)
     if args.plot:
         from roofline import draw
 

@@ -6,12 +6,14 @@ one library do not spin on the cores that another is measured on.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Run = Callable[[], object]
@@ -101,3 +103,20 @@ def show(seconds: float) -> str:
         if seconds >= scale:
             return f"{seconds / scale:,.1f} {unit}"
     return f"{seconds / 1e-9:,.0f} ns"
+
+
+def known(
+    parser: argparse.ArgumentParser, names: Sequence[str], all_names: Collection[str]
+) -> None:
+    """End the program with a message for the first name that there is no workload of."""
+    for name in names:
+        if name not in all_names:
+            parser.error(f"unknown workload {name!r}; there are: {', '.join(all_names)}")
+
+
+def finish(candidates: Mapping[str, Candidate], results: Any, path: Path | None) -> None:
+    """End the processes, and keep the results in a file when one was asked for."""
+    for candidate in candidates.values():
+        candidate.close()
+    if path is not None:
+        path.write_text(json.dumps(results, indent=2))

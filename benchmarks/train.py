@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import Candidate, Run, interleaved, serve, show
+from measure import Candidate, Run, finish, interleaved, known, serve, show
 from workloads import WORKLOADS
 
 FIRST_CALL = ", first call"
@@ -62,9 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.serve:
         return serve(maker(args.serve))
-    for name in args.workloads:
-        if name not in WORKLOADS:
-            parser.error(f"unknown workload {name!r}; there are: {', '.join(WORKLOADS)}")
+    known(parser, args.workloads, WORKLOADS)
     names = args.workloads or [name for name in WORKLOADS if name != "gpt2"]
 
     columns = ["captured", "eager", "torch", *(["torch.compile"] if args.torch_compile else [])]
@@ -81,10 +78,7 @@ def main() -> None:
         cells = "".join(f"{show(row[c]):>14s}" for c in columns) + f"{show(row['first call']):>14s}"
         ratios = ", ".join(f"{c} {row[c] / row['captured']:,.1f} x" for c in columns[1:])
         print(f"{name:14s}{cells}   {ratios}", flush=True)
-    for candidate in candidates.values():
-        candidate.close()
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2))
+    finish(candidates, results, args.json)
     return None
 
 

@@ -58,6 +58,9 @@ def test_shapes_at_random(seed: int, dtype: str) -> None:
         ((1, 3, 2, 9000), (4, 3, 1, 7), ((1, 2), (0, 3), (1, 1), 1)),  # blocks of a part of a row
         ((2, 300, 6, 7), (5, 300, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),  # blocks of channels
         ((40, 2, 8, 9), (33, 2, 3, 3), ((2, 2), (1, 1), (1, 1), 1)),  # several images a task
+        ((37, 40, 7, 7), (60, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),  # images of few pixels
+        ((30, 70, 9, 5), (64, 35, 1, 1), ((1, 1), (0, 0), (1, 1), 2)),  # these, without patches
+        ((3, 17, 20, 21), (33, 17, 3, 2), ((1, 1), (2, 0), (2, 1), 1)),  # filters turned round
         ((2, 64, 32, 32), (9, 64, 1, 1), ((1, 1), (0, 0), (1, 1), 1)),  # a product; aliased rows
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import backtrail as bt
@@ -225,3 +226,38 @@ def test_retain_grad_keeps_inner_gradients() -> None:
     (y * y).sum().backward()
     assert y.grad is None
     x.retain_grad()  # nothing to do for a leaf
+
+
+def test_only_the_gradients_that_are_asked_for_are_computed() -> None:
+    """`grad` and `backward(inputs=)` tell a rule which of its inputs matter."""
+    asked = []
+
+    class Product(autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            result = a * b
+            ctx.save_for_backward(a, b, result)
+            return result
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            asked.append(ctx.needs_input_grad)
+            a, b, result = ctx.saved_tensors
+            assert result.grad_fn is result_of.grad_fn
+            return tuple(
+                grad * x if need else None
+                for x, need in zip((b, a), ctx.needs_input_grad, strict=True)
+            )
+
+    a, b = (bt.tensor([x], requires_grad=True) for x in (2.0, 3.0))
+    result_of = Product.apply(a, b * 1)
+    (second,) = autograd.grad(result_of.sin(), [b], create_graph=True)
+    assert second.item() == pytest.approx(2 * math.cos(6))
+    (second,) = autograd.grad(second, [b])
+    assert second.item() == pytest.approx(-4 * math.sin(6))
+    result_of.backward(inputs=[a], retain_graph=True)
+    assert a.grad is not None and a.grad.item() == 3
+    assert b.grad is None
+    result_of.backward()
+    assert asked[0] == (False, True)
+    assert asked[-2:] == [(True, False), (True, True)]

@@ -4,6 +4,8 @@
 
 #include <structmember.h>
 
+#include <algorithm>
+
 namespace backtrail {
 
 PyTypeObject *OpType = nullptr, *NodeType = nullptr;
@@ -68,6 +70,7 @@ int node_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(n->attrs);
   Py_VISIT(n->hooks);
   Py_VISIT(n->dict);
+  Py_VISIT(n->origin);
   for (int i = 0; i < n->n_saved; ++i) Py_VISIT(n->saved[i].object);
   return 0;
 }
@@ -91,6 +94,7 @@ int node_clear(PyObject* self) {
   Py_CLEAR(n->attrs);
   Py_CLEAR(n->hooks);
   Py_CLEAR(n->dict);
+  Py_CLEAR(n->origin);
   drop_saved(n);
   return 0;
 }
@@ -231,7 +235,7 @@ PyObject* node_saved(PyObject* self, void*) {
         return nullptr;
       }
       if (is_floating(s.array.dtype) && s.output < n->n_outputs) {
-        as_tensor(value)->grad_fn = Py_NewRef(self);
+        as_tensor(value)->grad_fn = Py_NewRef(n->origin ? n->origin : self);
         as_tensor(value)->output = s.output;
       }
     }
@@ -246,6 +250,38 @@ PyObject* node_release(PyObject* self, PyObject*) {
   n->walked = true;
   drop_saved(n);
   Py_RETURN_NONE;
+}
+
+// narrowed(edges): the node again with some of its edges None, for its rule to leave out.
+PyObject* node_narrowed(PyObject* self, PyObject* edges) {
+  const NodeObject* n = as_node(self);
+  if (!PyTuple_Check(edges) || PyTuple_GET_SIZE(edges) != n->n_inputs) {
+    PyErr_SetString(PyExc_TypeError, "narrowed: expected a tuple with an edge for every input");
+    return nullptr;
+  }
+  NodeObject* copy = new_node(n->op, edges, n->attrs, n->n_outputs);
+  if (!copy) return nullptr;
+  Py_SETREF(copy->edges, Py_NewRef(edges));
+  std::copy(n->edge_outputs, n->edge_outputs + n->n_inputs, copy->edge_outputs);
+  std::copy(n->metas, n->metas + n->n_inputs, copy->metas);
+  for (int i = n->n_inputs; i < n->n_inputs + n->n_outputs; ++i)
+    new (&copy->metas[i]) Meta(n->metas[i]);
+  copy->dict = Py_XNewRef(n->dict);
+  copy->origin = Py_NewRef(self);
+  copy->sequence = n->sequence;
+  copy->released = n->released;
+  copy->walked = n->walked;
+  copy->saved = static_cast<Saved*>(PyMem_Calloc(size_t(n->n_saved) + 1, sizeof(Saved)));
+  if (!copy->saved) {
+    Py_DECREF(copy);
+    return PyErr_NoMemory();
+  }
+  for (; copy->n_saved < n->n_saved; ++copy->n_saved) {
+    const Saved& s = n->saved[copy->n_saved];
+    new (&copy->saved[copy->n_saved]) Saved(s);
+    Py_XINCREF(s.object);
+  }
+  return reinterpret_cast<PyObject*>(copy);
 }
 
 // The (shape, dtype) of input i; of output i - n_inputs beyond them.
@@ -303,6 +339,7 @@ PyGetSetDef node_getset[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMethodDef node_methods[] = {
     {"release", node_release, METH_NOARGS, "Free the values kept for the derivative."},
+    {"narrowed", node_narrowed, METH_O, "The node again with other edges: some of them None."},
     {"meta", node_meta, METH_O, "Shape and dtype of an input, or of an output after them."},
     {"shape", node_shape, METH_O, "Shape of an input, or of an output after them."},
     {"name", node_name, METH_NOARGS, "Name of the op."},

@@ -55,6 +55,7 @@ struct NodeObject {
   PyObject* hooks;             // dict: output number -> list of functions, or null
   PyObject* dict;
   PyObject* weakrefs;
+  PyObject* origin;   // of a narrowed node: the one it was made from, else null
   uint64_t sequence;  // grows with time: a node's inputs have smaller ones
   int* edge_outputs;  // which output of each edge
   Meta* metas;        // of the inputs, then the outputs

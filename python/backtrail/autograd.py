@@ -191,11 +191,14 @@ class _FunctionOp:
                     strict=True,
                 )
             ]
+        asked = context.needs_input_grad
         context._node = node
+        context.needs_input_grad = tuple(edge is not None for edge in node.edges)
         try:
             found = self.function.backward(context, *grads)
         finally:
             context._node = None
+            context.needs_input_grad = asked
         found = found if isinstance(found, tuple) else (found,)
         if len(found) < node.n_inputs or any(g is not None for g in found[node.n_inputs :]):
             raise RuntimeError(

@@ -45,7 +45,8 @@ def backward(
 ) -> None:
     """Add d(tensors)/d(leaf), contracted with `grads`, to `leaf.grad` for every leaf."""
     wanted = None if inputs is None else {id(t) for t in inputs}
-    pending = _walk(tensors, grads, retain_graph, create_graph, None)
+    targets = None if inputs is None else ({}, inputs)
+    pending = _walk(tensors, grads, retain_graph, create_graph, targets)
     taken: set[int] = set()
     for leaf, grad in pending.items():
         if wanted is not None and id(leaf) not in wanted:
@@ -104,7 +105,7 @@ def _walk(
         _add(pending, tensor if node is None else node, tensor._output, grad)
     order = toposort(n for n in pending if type(n) is Node)
     captured: dict[tuple[Node, int], Any] = {}
-    needed: set[Any] | None = None
+    needed: dict[Node, Node] | None = None
     if targets is not None:
         captured, inputs = targets
         needed = _leading_to(order, inputs)
@@ -117,13 +118,16 @@ def _walk(
             hooks = node.hooks
             if hooks is not None or captured:
                 grad = _observe(node, grad, hooks, captured)
-            if needed is not None and node not in needed:
-                continue
+            walked = node
+            if needed is not None:
+                if node not in needed:
+                    continue
+                walked = needed[node]
             op = node.op
-            found = op.graph_vjp(node, grad) if create_graph else op.vjp(node, grad)
+            found = op.graph_vjp(walked, grad) if create_graph else op.vjp(walked, grad)
             if not retain_graph:
                 node.release()
-            for i, edge in enumerate(node.edges):
+            for i, edge in enumerate(walked.edges):
                 if edge is not None:
                     g = found[i]
                     if g is not None:
@@ -174,13 +178,15 @@ def _sum(a: Tensor, b: Tensor) -> Tensor:
     return add_grads(a, b)
 
 
-def _leading_to(order: Sequence[Node], inputs: Sequence[Tensor]) -> set[Any]:
-    """Nodes from which one of `inputs` can be reached."""
-    needed: set[Any] = set()
+def _leading_to(order: Sequence[Node], inputs: Sequence[Tensor]) -> dict[Node, Node]:
+    """Map nodes from which one of `inputs` can be reached to themselves without other edges."""
+    needed: dict[Any, Node] = {}
     ends = {t if t.grad_fn is None else t.grad_fn for t in inputs}
     for node in reversed(order):
-        if any(edge is not None and (edge in ends or edge in needed) for edge in node.edges):
-            needed.add(node)
+        unneeded = [e is not None and e not in ends and e not in needed for e in node.edges]
+        edges = tuple(None if u else e for u, e in zip(unneeded, node.edges, strict=True))
+        if any(e is not None for e in edges):
+            needed[node] = node.narrowed(edges) if any(unneeded) else node
     return needed
 
 

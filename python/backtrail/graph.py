@@ -15,6 +15,9 @@ from ._core import Node, accumulate, add_grads, apply, ops, set_grad_enabled
 if TYPE_CHECKING:
     from .tensor import Tensor
 
+    # Gradients of outputs of nodes, to be filled in; and the inputs that are asked for.
+    _Targets = tuple[dict[tuple[Node, int], Any], Sequence[Tensor]]
+
 __all__ = ["Node", "RemovableHandle", "backward", "gradients", "toposort"]
 
 _ADD, _ALIAS = ops["add"], ops["alias"]
@@ -45,7 +48,7 @@ def backward(
 ) -> None:
     """Add d(tensors)/d(leaf), contracted with `grads`, to `leaf.grad` for every leaf."""
     wanted = None if inputs is None else {id(t) for t in inputs}
-    targets = None if inputs is None else ({}, inputs)
+    targets: _Targets | None = None if inputs is None else ({}, inputs)
     pending = _walk(tensors, grads, retain_graph, create_graph, targets)
     taken: set[int] = set()
     for leaf, grad in pending.items():
@@ -91,7 +94,7 @@ def _walk(
     grads: Sequence[Tensor | None],
     retain_graph: bool,
     create_graph: bool,
-    targets: tuple[dict[tuple[Node, int], Any], Sequence[Tensor]] | None,
+    targets: _Targets | None,
 ) -> dict[Any, Any]:
     """Push gradients through the graph; return those that reached the leaves.
 

@@ -20,13 +20,13 @@ const Array* data(const char* name, const std::optional<Tensors>& list, size_t n
 }
 
 // The number of the place that settings are read from; -1 when none is given.
-int live_of(const py::object& live, bool is_adam) {
+int live_of(const py::object& live) {
   if (live.is_none()) {
     recording_now()->reason = "an optimizer's settings are not known";
     return -1;
   }
   py::tuple t = live;
-  recording_now()->lives.push_back({t[0], t[1], is_adam});
+  recording_now()->lives.push_back({t[0], t[1], py::none()});
   return int(recording_now()->lives.size()) - 1;
 }
 
@@ -53,7 +53,7 @@ void adam(const Tensors& params, const std::optional<Tensors>& grads,
     Step& s = record_update(Step::adam, "adam", {params.data(), g, m, v, greatest}, int(n), 1);
     s.has_second = greatest;
     s.adam_options = options;
-    s.live = live_of(live, true);
+    s.live = live_of(live);
   }
   Uninterruptible whole;
   adam_step(params.data(), g, m, v, greatest, int(n), options);
@@ -73,11 +73,23 @@ void sgd(const Tensors& params, const std::optional<Tensors>& grads,
     s.has_second = buffers;
     s.sgd_options = options;
     s.sgd_options.first = false;  // a replay is never the first
-    s.live = live_of(live, false);
+    s.live = live_of(live);
   }
   Uninterruptible whole;
   sgd_step(params.data(), g, buffers, int(n), options);
   changed(params, "SGD.step");
+}
+
+// A number of an optimizer's group as a tensor, for captures: it is read anew at each replay.
+Array setting(const py::dict& group, const py::str& name) {
+  Array out = empty(Dims{}, DType::f64);
+  *out.data<double>() = py::float_(group[name]);
+  if (capturing) {
+    record_update(Step::setting, "setting", {}, 0, -1, &out).live =
+        int(recording_now()->lives.size());
+    recording_now()->lives.push_back({group, py::list(), name});
+  }
+  return out;
 }
 
 // Scale the gradients so that their common norm is at most max_norm; returns what it was.
@@ -110,6 +122,8 @@ void bind_optimizer(py::module_& m) {
   m.def("sgd_step", &sgd, "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a,
         "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a, "first"_a,
         "live"_a = py::none(), "Update all parameters as SGD does.");
+  m.def("setting", &setting, "group"_a, "name"_a,
+        "A number of an optimizer's group as a scalar of float64, which replays read anew.");
   m.def("clip_grad_norm", &clip, "grads"_a, "max_norm"_a, "norm_type"_a,
         "Scale gradients so that their common norm is at most max_norm; returns what it was.");
 }

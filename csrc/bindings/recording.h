@@ -14,11 +14,12 @@ struct Draw {
   int64_t n, seed, offset;
 };
 
-// Where an optimizer's settings are found: its group, and the states that count the steps.
+// Where an optimizer's settings are found: its group, the states that count Adam's steps, and the
+// name of the one that a `setting` is.
 struct Live {
   pybind11::dict group;
   pybind11::list states;
-  bool is_adam;
+  pybind11::object name;
 };
 
 // The gradient of a tensor during a capture.

@@ -95,7 +95,9 @@ bool Replay::ready_lives() {
     if (node.step->live < 0) continue;
     const Live& live = lives[size_t(node.step->live)];
     PyObject* group = live.group.ptr();
-    if (live.is_adam) {
+    if (node.step->kind == Step::setting) {
+      if (!number(group, live.name.ptr(), node.setting)) return false;
+    } else if (node.step->kind == Step::adam) {
       AdamOptions& o = node.adam;
       PyObject* pair = PyDict_GetItemWithError(group, betas);
       if (!number(group, lr, o.lr) || !number(group, eps, o.eps) ||
@@ -245,7 +247,7 @@ PyObject* Replay::finish() {
     s->writer = kWriter;
   }
   for (const Node& node : plan->nodes)
-    if (node.step->live >= 0 && lives[size_t(node.step->live)].is_adam) {
+    if (node.step->kind == Step::adam) {
       PyObject* taken = PyLong_FromLongLong(node.adam.step);
       for (py::handle s : lives[size_t(node.step->live)].states)
         PyDict_SetItem(s.ptr(), step, taken);

@@ -127,7 +127,7 @@ void Replay::each_object(F f) {
   for (Result& r : outputs) f(r.value);
   for (Grad& g : grads) f(g.tensor), f(g.kept);
   for (Draw& d : draws) f(d.generator);
-  for (Live& l : lives) f(l.group), f(l.states);
+  for (Live& l : lives) f(l.group), f(l.states), f(l.name);
   guards.each_object(f);
 }
 

@@ -25,7 +25,7 @@ struct StepArray {
 };
 
 struct Step {
-  enum Kind : uint8_t { pointwise, op, constant, adam, sgd, clip } kind;  // updates last
+  enum Kind : uint8_t { pointwise, op, constant, setting, adam, sgd, clip } kind;  // updates last
   const char* name;
   std::vector<StepArray> in, out;
   // pointwise
@@ -40,6 +40,7 @@ struct Step {
   std::vector<AttrValue> attrs;
   std::vector<int64_t> lists;  // of the attributes, one after the other
   int stream = -1;             // which draw of random numbers its last two attributes are
+  // setting: none; the output is a scalar of float64
   // constant: the bytes of the output
   std::shared_ptr<std::vector<char>> bytes;
   // optimizers and clipping: inputs and outputs come list after list, `n` arrays each

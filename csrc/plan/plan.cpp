@@ -316,6 +316,7 @@ void Plan::run_node(Node& node) {
       }
       return s.op_->execute(node.call);
     case Step::constant: std::memcpy(node.out[0].data(), s.bytes->data(), s.bytes->size()); return;
+    case Step::setting: *node.out[0].data<double>() = node.setting; return;
     case Step::adam: {
       const Array* lists = node.in.data();
       return adam_step(lists, lists + s.n, lists + 2 * s.n, lists + 3 * s.n,

@@ -18,8 +18,9 @@ struct Node {
   std::vector<Call> joined;  // of several ops
   Call call{};               // of an op
   bool moves = false;        // some address or single element is another one at each run
-  AdamOptions adam;          // to be set before a run where step->live says so
+  AdamOptions adam;          // these three to be set before a run where step->live says so
   SgdOptions sgd;
+  double setting = 0;
 };
 
 struct RandomDraw {

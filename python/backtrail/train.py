@@ -223,7 +223,7 @@ class _HalfSteps:
 
         self._model, self._eager = model, gradients
         self._gradients = capture.compile(gradients) if compiled else gradients
-        # Others count their steps in Python, or have been given a step of the user's.
+        # Others are the user's, or have been given a step of the user's.
         captured = compiled and bool(optimizer._live_settings) and "step" not in vars(optimizer)
         self.update = capture.compile(optimizer.step) if captured else optimizer.step
 

@@ -235,7 +235,8 @@ class Survey:
                     continue
                 self._check(text, "length", value, len(value))
                 for state in value.values():
-                    found += self._items(state, text, ("step",) if settings else ())
+                    number = settings and type(state.get("step")) is int  # of Adam
+                    found += self._items(state, text, ("step",) if number else ())
                 for param, state in value.items():
                     self._check(text, "item", value, param, state)
             else:

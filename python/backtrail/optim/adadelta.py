@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core import pause_capture, resume_capture, setting
 from ..creation import zeros_like
-from .optimizer import Optimizer, Params, check_implementation, check_settings
+from .optimizer import Optimizer, Params, check_implementation, check_settings, counter
 
 
 class Adadelta(Optimizer):
@@ -14,6 +15,9 @@ class Adadelta(Optimizer):
     v = rho * v + (1 - rho) * g^2; d = g * sqrt(u + eps) / sqrt(v + eps);
     u = rho * u + (1 - rho) * d^2; p -= lr * d (Zeiler 2012).
     """
+
+    _live_settings = ("lr",)
+    _counter = staticmethod(counter)
 
     def __init__(
         self,
@@ -48,16 +52,18 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def _update(self, group: dict[str, Any]) -> None:
-        lr, rho, eps = float(group["lr"]), group["rho"], group["eps"]
+        rate, rho, eps = setting(group, "lr"), group["rho"], group["eps"]
         for param, grad in self._gradients(group):
             state = self.state[param]
             if not state:
-                state["step"] = 0
+                pause_capture()  # made once: no part of a step
+                state["step"] = counter()
                 state["square_avg"] = zeros_like(param)
                 state["acc_delta"] = zeros_like(param)
+                resume_capture()
             state["step"] += 1
             square_avg, acc_delta = state["square_avg"], state["acc_delta"]
             square_avg.mul_(rho).addcmul_(grad, grad, value=1 - rho)
             delta = (acc_delta + eps).sqrt() / (square_avg + eps).sqrt() * grad
             acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)
-            param.add_(delta, alpha=-lr)
+            param.sub_(rate * delta)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core import pause_capture, resume_capture, setting
 from ..creation import full_like
-from .optimizer import Optimizer, Params, check_implementation, check_settings
+from .optimizer import Optimizer, Params, check_implementation, check_settings, counter
 
 
 class Adagrad(Optimizer):
@@ -13,6 +14,9 @@ class Adagrad(Optimizer):
 
     s += g^2; p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps) (Duchi et al. 2011).
     """
+
+    _live_settings = ("lr",)
+    _counter = staticmethod(counter)
 
     def __init__(
         self,
@@ -54,14 +58,18 @@ class Adagrad(Optimizer):
 
     def _start(self, param: Any, group: dict[str, Any]) -> None:
         start = group["initial_accumulator_value"]
-        self.state[param] = {"step": 0, "sum": full_like(param, start)}
+        self.state[param] = {"step": counter(), "sum": full_like(param, start)}
 
     def _update(self, group: dict[str, Any]) -> None:
         for param, grad in self._gradients(group):
             if not self.state[param]:
+                pause_capture()  # made once: no part of a step
                 self._start(param, group)
+                resume_capture()
             state = self.state[param]
-            rate = float(group["lr"]) / (1 + state["step"] * group["lr_decay"])
+            rate = setting(group, "lr")
+            if group["lr_decay"] != 0:
+                rate = rate / (1 + state["step"].double() * group["lr_decay"])
             state["step"] += 1
             state["sum"].addcmul_(grad, grad, value=1)
-            param.addcdiv_(grad, state["sum"].sqrt().add_(group["eps"]), value=-rate)
+            param.sub_(rate * (grad / state["sum"].sqrt().add_(group["eps"])))

@@ -21,6 +21,7 @@ class Adam(Optimizer):
     """
 
     _live_settings = ("lr", "betas", "eps", "weight_decay")
+    _counter = int
 
     def __init__(
         self,

@@ -9,6 +9,8 @@ from copy import deepcopy
 from typing import Any
 
 from ..autograd import enable_grad, no_grad
+from ..creation import full
+from ..dtypes import float32
 from ..tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -21,6 +23,11 @@ class _Required:
 
 
 required = _Required()  # the default of a setting that each group must bring
+
+
+def counter(steps: Any = 0) -> Tensor:
+    """Return a count of steps as a scalar of float32, which can be raised in captured functions."""
+    return full((), float(steps), dtype=float32)
 
 
 class Optimizer:
@@ -97,8 +104,10 @@ class Optimizer:
             group["param_names"] = names
         self.param_groups.append({"params": params, **group})
 
-    # Settings that a replay of a captured step reads anew; none: then neither is the step count.
+    # Settings that a replay of a captured step reads anew; none: an optimizer of the user's.
     _live_settings: tuple[str, ...] = ()
+    # How a saved count of steps is taken over.
+    _counter: Callable[[Any], Any] = staticmethod(deepcopy)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or fill it with zeros in place."""
@@ -184,7 +193,10 @@ class Optimizer:
             if param is None:
                 state[number] = deepcopy(values)
             else:
-                state[param] = {name: _taken(name, value, param) for name, value in values.items()}
+                state[param] = {
+                    name: self._counter(value) if name == "step" else _taken(value, param)
+                    for name, value in values.items()
+                }
         self.state = state
         self.param_groups = [
             {"params": new["params"]}
@@ -204,10 +216,8 @@ class Optimizer:
         return "\n".join(lines[:-1]) + "\n)"
 
 
-def _taken(name: str, value: Any, param: Tensor) -> Any:
+def _taken(value: Any, param: Tensor) -> Any:
     """Copy one saved entry, in the form that this parameter's update expects."""
-    if name == "step":
-        return int(value)
     if isinstance(value, Tensor):
         value = value.detach().clone()
         return value.to(param.dtype) if param.is_floating_point() else value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core import pause_capture, resume_capture, setting
 from ..creation import zeros_like
-from .optimizer import Optimizer, Params, check_implementation, check_settings
+from .optimizer import Optimizer, Params, check_implementation, check_settings, counter
 
 
 class RMSprop(Optimizer):
@@ -14,6 +15,9 @@ class RMSprop(Optimizer):
     v = alpha * v + (1 - alpha) * g^2, less the square of the running mean when `centered`;
     d = g / (sqrt(v) + eps); with momentum b = momentum * b + d and p -= lr * b, else p -= lr * d.
     """
+
+    _live_settings = ("lr",)
+    _counter = staticmethod(counter)
 
     def __init__(
         self,
@@ -52,16 +56,18 @@ class RMSprop(Optimizer):
         super().__init__(params, defaults)
 
     def _update(self, group: dict[str, Any]) -> None:
-        lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
+        rate, alpha, momentum = setting(group, "lr"), group["alpha"], group["momentum"]
         for param, grad in self._gradients(group):
             state = self.state[param]
             if not state:
-                state["step"] = 0
+                pause_capture()  # made once: no part of a step
+                state["step"] = counter()
                 state["square_avg"] = zeros_like(param)
                 if momentum > 0:
                     state["momentum_buffer"] = zeros_like(param)
                 if group["centered"]:
                     state["grad_avg"] = zeros_like(param)
+                resume_capture()
             state["step"] += 1
             spread = state["square_avg"].mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
             if group["centered"]:
@@ -70,6 +76,6 @@ class RMSprop(Optimizer):
             scale = spread.sqrt().add_(group["eps"])
             if momentum > 0:
                 buffer = state["momentum_buffer"].mul_(momentum).addcdiv_(grad, scale)
-                param.add_(buffer, alpha=-lr)
+                param.sub_(rate * buffer)
             else:
-                param.addcdiv_(grad, scale, value=-lr)
+                param.sub_(rate * (grad / scale))

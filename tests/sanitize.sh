@@ -35,7 +35,8 @@ case $kinds in
     ;;
   *)
     preload="$(library libasan.so) $(library libubsan.so)"
-    tests=(tests)
+    # Not those that count seconds.
+    tests=(tests -k "not import_is_quick and not ctrl_c_stops")
     ;;
 esac
 [ $# -eq 0 ] || tests=("$@")

@@ -70,10 +70,14 @@ py::dict describe_node(const Plan& plan, const Node& node) {
   py::dict d;
   py::list names;
   const size_t calls = std::max<size_t>(1, node.joined.size());
+  auto add_fused = [&](bool wanted) {
+    for (size_t i = 0; wanted && node.fused && i < node.fused->members.size(); ++i)
+      names.append(node.fused->members[i]->name);
+  };
+  add_fused(node.feeds);
   if (!node.fused || node.call.name)
     for (size_t i = 0; i < calls; ++i) names.append(node.step->name);
-  if (node.fused)
-    for (const auto& m : node.fused->members) names.append(m->name);
+  add_fused(!node.feeds);
   d["ops"] = names;
   d["kind"] = node.fused                           ? "fused"
               : node.step->kind == Step::op        ? "op"

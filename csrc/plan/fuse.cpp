@@ -77,6 +77,25 @@ int followers(const std::vector<const Step*>& steps, int first) {
   return n;
 }
 
+bool reduces(const std::vector<const Step*>& steps, int first, int n, const Call& call) {
+  const Step &last = *steps[size_t(first + n - 1)], &s = *steps[size_t(first + n)];
+  const StepArray &made = last.out[0], &read = s.in[0];
+  const int64_t numel = made.shape.product();
+  if (numel <= 1 || !suits(last, numel) || !same_view(read, made) || read.shape != made.shape ||
+      !is_dense(read, numel))
+    return false;
+  for (int k = 0; k < n; ++k) {
+    const Step& member = *steps[size_t(first + k)];
+    for (const StepArray& out : s.out) {
+      if (out.buffer < 0) continue;
+      if (member.out[0].buffer == out.buffer) return false;
+      for (const StepArray& a : member.in)
+        if (a.buffer == out.buffer) return false;
+    }
+  }
+  return s.op_->takes_feed(call);
+}
+
 int joinable(const std::vector<const Step*>& steps, int first) {
   const Step& head = *steps[size_t(first)];
   if (head.kind != Step::op || !head.op_->execute_joined) return 1;
@@ -132,15 +151,30 @@ void Fused::run() const {
 
 void Fused::rectangle(int64_t i, int64_t rows, int64_t n, int64_t stride) const {
   if (n == stride) n *= rows, rows = 1;
-  const size_t bytes = size_t(locals) * kLocal + kOperands * Launch::kRoom;
-  char* blocks = static_cast<char*>(scratch(bytes, kSlot));
+  char* blocks = workspace();
   for (int64_t r = 0; r < rows; ++r, i += stride)
     for (int64_t k = 0; k < n; k += Launch::kBlock)
-      block(i + k, std::min(Launch::kBlock, n - k), blocks);
+      block(i + k, std::min(Launch::kBlock, n - k), blocks, nullptr);
 }
 
-// At most kBlock elements from i on, through every member.
-void Fused::block(int64_t i, int64_t n, char* blocks) const {
+const void* Fused::fill(int64_t i, int64_t n, void* room) const {
+  const Member& last = *members.back();
+  const int j = last.launch.n_in;
+  const int64_t item = int64_t(item_size(last.launch.dtypes[j]));
+  char* blocks = workspace();
+  char* to = last.local[j] < 0 ? last.launch.base[j] + i * item : static_cast<char*>(room);
+  for (int64_t k = 0; k < n; k += Launch::kBlock)
+    block(i + k, std::min(Launch::kBlock, n - k), blocks, to + k * item);
+  return to;
+}
+
+char* Fused::workspace() const {
+  const size_t bytes = size_t(locals) * kLocal + kOperands * Launch::kRoom;
+  return static_cast<char*>(scratch(bytes, kSlot));
+}
+
+// At most kBlock elements from i on, through every member; the result to `last` if given.
+void Fused::block(int64_t i, int64_t n, char* blocks, void* last) const {
   char* room = blocks + size_t(locals) * kLocal;
   for (const auto& m : members) {
     const Launch& l = m->launch;
@@ -159,6 +193,7 @@ void Fused::block(int64_t i, int64_t n, char* blocks) const {
     }
     const int to = m->local[l.n_in];
     void* out = to < 0 ? l.target(i, room) : blocks + size_t(to) * kLocal;
+    if (last && m == members.back()) out = last;
     l.kernel(out, in, mask, n, l.attrs);
   }
 }

@@ -31,6 +31,14 @@ struct Then {
   const void* context;
 };
 
+// What makes the dense first input of an op piece by piece: fill(context, i, n, room) returns where
+// elements [i, i + n) now lie, in `room` or in the input's own memory; each is asked for once.
+struct Feed {
+  const void* (*fill)(const void* context, int64_t i, int64_t n, void* room);
+  const void* context;
+  double cost;  // nanoseconds an element
+};
+
 // One execution of an op. `in` may hold empty Arrays where an optional input was None.
 struct Call {
   const char* name;
@@ -60,6 +68,9 @@ struct Op {
   uint32_t passes = 0;  // bit j: at default attributes the gradient of input j is the incoming one
   void (*execute_joined)(const Call*, int n) = nullptr;      // calls that share their first input
   void (*execute_then)(const Call&, const Then&) = nullptr;  // execute, with what follows
+  // execute, with what comes before; and whether it can.
+  void (*execute_fed)(const Call&, const Feed&) = nullptr;
+  bool (*takes_feed)(const Call&) = nullptr;
   bool random = false;        // its last two attributes are the seed and offset of a stream
   bool reads_values = false;  // the shape of its result depends on the values of its inputs
   double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element

@@ -164,7 +164,13 @@ void Plan::make_nodes() {
       n = 1 + after;
     } else if (n = joinable(steps_, i); n > 1) {
       join(node, i, n);
-    } else if (n = fusible(steps_, i); n > 1) {
+    } else if (n = fusible(steps_, i); feeds(node, i, n)) {
+      const Step& reduction = *steps_[size_t(i + n)];
+      count_uses(reduction, -1);  // it takes blocks from L1, too
+      fuse(node, i, n);
+      count_uses(reduction, 1);
+      ++n;
+    } else if (n > 1) {
       node.step = steps_[size_t(i)];
       fuse(node, i, n);
     } else {
@@ -174,6 +180,20 @@ void Plan::make_nodes() {
     nodes.push_back(std::move(node));
     i += n;
   }
+}
+
+// Whether the n pointwise steps from `first` on make what the next one reduces; if so, the node is
+// made for that one.
+bool Plan::feeds(Node& node, int first, int n) {
+  const size_t next = size_t(first + n);
+  if (next >= steps_.size() || steps_[size_t(first)]->kind != Step::pointwise ||
+      steps_[next]->kind != Step::op || !steps_[next]->op_->execute_fed)
+    return false;
+  Node reduction = make(*steps_[next]);
+  if (!reduces(steps_, first, n, reduction.call)) return false;
+  node = std::move(reduction);
+  node.feeds = true;
+  return true;
 }
 
 // Make a node of n calls of one op.
@@ -229,6 +249,7 @@ void Plan::fuse(Node& node, int first, int n) {
     node.fused->arrays.push_back(std::move(member.out));
   }
   node.fused->locals = int(locals.size());
+  for (int k = 0; k < n; ++k) count_uses(*steps_[size_t(first + k)], 1);
   // The launches point to arrays, which have their last place now.
   for (size_t k = 0; k < node.fused->members.size(); ++k) {
     Launch& l = node.fused->members[k]->launch;
@@ -306,6 +327,13 @@ void Plan::run_node(Node& node) {
         const RandomDraw& draw = draws[size_t(s.stream)];
         node.attrs[node.attrs.size() - 2].i = int64_t(draw.seed);
         node.attrs[node.attrs.size() - 1].i = int64_t(draw.offset);
+      }
+      if (node.feeds) {
+        const Feed feed{[](const void* fused, int64_t i, int64_t n, void* room) {
+                          return static_cast<const Fused*>(fused)->fill(i, n, room);
+                        },
+                        node.fused.get(), node.fused->cost};
+        return s.op_->execute_fed(node.call, feed);
       }
       if (node.fused) {
         const Then then{[](const void* fused, int64_t i, int64_t rows, int64_t n, int64_t stride) {

@@ -17,6 +17,7 @@ struct Node {
   std::vector<AttrValue> attrs;
   std::vector<Call> joined;  // of several ops
   Call call{};               // of an op
+  bool feeds = false;        // what is fused makes the first input of the op
   bool moves = false;        // some address or single element is another one at each run
   AdamOptions adam;          // these three to be set before a run where step->live says so
   SgdOptions sgd;
@@ -62,6 +63,7 @@ class Plan {
   void count_uses(const Step& s, int by);
   void fuse(Node& node, int first, int n);
   void join(Node& node, int first, int n);
+  bool feeds(Node& node, int first, int n);
   void place();
   Node make(const Step& s);
   Array array(const StepArray& a);

@@ -14,7 +14,10 @@ namespace {
 
 constexpr int64_t kRowBlock = 8192;    // elements of a row that one kernel call reduces
 constexpr int64_t kColumnBlock = 256;  // rows that one kernel call adds up
+constexpr int64_t kColumnWidth = 1024;
 constexpr double kNsPerElement = 0.15;
+constexpr int64_t kFeedBlock = 1 << 16;  // most elements that a feed makes at a time
+constexpr int kRoomSlot = 1, kResultSlot = 2, kFeedSlot = 3;  // of scratch(); a feed uses 0
 
 template <class T>
 const ReduceTable<T>& table() {
@@ -111,57 +114,75 @@ T* partials(int64_t count, int64_t n, int64_t block) {
     blocks = (blocks + block - 1) / block;
     total += blocks * count;
   }
-  return total ? static_cast<T*>(scratch(size_t(total) * sizeof(T), 0)) : nullptr;
+  return total ? static_cast<T*>(scratch(size_t(total) * sizeof(T), kRoomSlot)) : nullptr;
 }
 
+// The elements that are reduced: they lie at `data`, or come from a feed.
 template <class T>
-void reduce_rows(Reduction op, const T* x, int64_t outer, int64_t n, T* out, T* room) {
+struct Input {
+  const T* data;
+  const Feed* feed = nullptr;
+  double cost = kNsPerElement;
+
+  // Elements [i, i + n), for the kernel to read at once.
+  const T* at(int64_t i, int64_t n) const {
+    if (!feed) return data + i;
+    return static_cast<const T*>(
+        feed->fill(feed->context, i, n, scratch(size_t(n) * sizeof(T), kFeedSlot)));
+  }
+};
+
+template <class T>
+void reduce_rows(Reduction op, const Input<T>& x, int64_t outer, int64_t n, T* out, T* room) {
   auto kernel = table<T>().rows[int(op)];
   if (n <= kRowBlock) {
     int64_t rows = std::max<int64_t>(1, kRowBlock / std::max<int64_t>(n, 1));
-    parallel_for((outer + rows - 1) / rows, double(outer) * (double(n) * kNsPerElement + 3),
+    parallel_for((outer + rows - 1) / rows, double(outer) * (double(n) * x.cost + 3),
                  [&](int64_t t) {
-                   int64_t first = t * rows;
-                   kernel(x + first * n, std::min(rows, outer - first), n, out + first);
+                   const int64_t first = t * rows, count = std::min(rows, outer - first);
+                   kernel(x.at(first * n, count * n), count, n, out + first);
                  });
     return;
   }
   const int64_t blocks = (n + kRowBlock - 1) / kRowBlock;
-  parallel_for(outer * blocks, double(outer) * double(n) * kNsPerElement, [&](int64_t t) {
-    int64_t row = t / blocks, begin = t % blocks * kRowBlock;
-    kernel(x + row * n + begin, 1, std::min(kRowBlock, n - begin), room + t);
+  parallel_for(outer * blocks, double(outer) * double(n) * x.cost, [&](int64_t t) {
+    const int64_t row = t / blocks, begin = t % blocks * kRowBlock;
+    const int64_t count = std::min(kRowBlock, n - begin);
+    kernel(x.at(row * n + begin, count), 1, count, room + t);
   });
-  reduce_rows(op, room, outer, blocks, out, room + outer * blocks);
+  reduce_rows(op, Input<T>{room}, outer, blocks, out, room + outer * blocks);
 }
 
 template <class T>
-void reduce_columns(Reduction op, const T* x, int64_t outer, int64_t n, int64_t inner, T* out,
-                    T* room) {
+void reduce_columns(Reduction op, const Input<T>& x, int64_t outer, int64_t n, int64_t inner,
+                    T* out, T* room) {
   auto kernel = table<T>().columns[int(op)];
   const int64_t blocks = std::max<int64_t>(1, (n + kColumnBlock - 1) / kColumnBlock);
-  const int64_t width = 1024, chunks = (inner + width - 1) / width;
+  const int64_t width = kColumnWidth, chunks = (inner + width - 1) / width;
   T* target = blocks == 1 ? out : room;
-  parallel_for(outer * blocks * chunks, double(outer) * double(n) * double(inner) * kNsPerElement,
-               [&](int64_t t) {
-                 int64_t chunk = t % chunks * width, block = t / chunks % blocks;
-                 int64_t o = t / chunks / blocks, begin = block * kColumnBlock;
-                 kernel(x + (o * n + begin) * inner + chunk, std::min(kColumnBlock, n - begin),
-                        inner, std::min(width, inner - chunk),
-                        target + (o * blocks + block) * inner + chunk);
-               });
+  parallel_for(
+      outer * blocks * chunks, double(outer) * double(n) * double(inner) * x.cost, [&](int64_t t) {
+        int64_t chunk = t % chunks * width, block = t / chunks % blocks;
+        int64_t o = t / chunks / blocks, begin = block * kColumnBlock;
+        const int64_t rows = std::min(kColumnBlock, n - begin);
+        kernel(x.at((o * n + begin) * inner + chunk, rows * inner), rows, inner,
+               std::min(width, inner - chunk), target + (o * blocks + block) * inner + chunk);
+      });
   if (blocks > 1)
-    reduce_columns(op, room, outer, blocks, inner, out, room + outer * blocks * inner);
+    reduce_columns(op, Input<T>{room}, outer, blocks, inner, out, room + outer * blocks * inner);
 }
 
 template <class T>
-void reduce_typed(const Call& c, Reduction op, bool mean) {
+void reduce_typed(const Call& c, const Feed* feed, Reduction op, bool mean) {
   const Array &a = c.in[0], &out = c.out[0];
   const Layout l = layout(a, reduced_bits(c, c.attrs[0], a.ndim()), false);
   const int64_t count = out.numel();
   if (count == 0) return;
   const bool same = out.dtype == compute_type(a.dtype);
-  T* result = same ? out.data<T>() : static_cast<T*>(scratch(size_t(count) * sizeof(T), 1));
-  const T* x = dense<T>(a, l, c.out[1]);
+  T* result =
+      same ? out.data<T>() : static_cast<T*>(scratch(size_t(count) * sizeof(T), kResultSlot));
+  const Input<T> x = feed ? Input<T>{nullptr, feed, kNsPerElement + feed->cost}
+                          : Input<T>{dense<T>(a, l, c.out[1])};
   if (l.inner == 1)
     reduce_rows(op, x, l.outer, l.n, result, partials<T>(l.outer, l.n, kRowBlock));
   else
@@ -175,12 +196,28 @@ void reduce_typed(const Call& c, Reduction op, bool mean) {
 }
 
 template <Reduction op, bool mean>
-void execute(const Call& c) {
+void reduce(const Call& c, const Feed* feed) {
   switch (compute_type(c.in[0].dtype)) {
-    case DType::f32: return reduce_typed<float>(c, op, mean);
-    case DType::f64: return reduce_typed<double>(c, op, mean);
-    default: return reduce_typed<int64_t>(c, op, mean);
+    case DType::f32: return reduce_typed<float>(c, feed, op, mean);
+    case DType::f64: return reduce_typed<double>(c, feed, op, mean);
+    default: return reduce_typed<int64_t>(c, feed, op, mean);
   }
+}
+template <Reduction op, bool mean>
+void execute(const Call& c) {
+  reduce<op, mean>(c, nullptr);
+}
+template <Reduction op, bool mean>
+void execute_fed(const Call& c, const Feed& feed) {
+  reduce<op, mean>(c, &feed);
+}
+
+// Elements are reduced in the order they lie in, in blocks that are not too large.
+bool takes_feed(const Call& c) {
+  const Array& a = c.in[0];
+  const Layout l = layout(a, reduced_bits(c, c.attrs[0], a.ndim()), false);
+  return !l.copy && (l.inner == 1 || (l.inner <= kColumnWidth &&
+                                      std::min(l.n, kColumnBlock) * l.inner <= kFeedBlock));
 }
 
 template <Reduction op, bool mean>
@@ -250,8 +287,11 @@ void execute_arg(const Call& c) {
 
 template <Reduction op, bool mean = false>
 constexpr Op reduction(const char* name, const char* doc, uint32_t in, uint32_t out) {
-  return {name, doc, Kind::reduction, 1, 2, 1, in, out, true, prepare<op, mean>, execute<op, mean>,
-          true};
+  Op r{name, doc, Kind::reduction, 1, 2, 1, in, out, true, prepare<op, mean>, execute<op, mean>,
+       true};
+  r.execute_fed = execute_fed<op, mean>;
+  r.takes_feed = takes_feed;
+  return r;
 }
 template <bool largest, bool index_only>
 constexpr Op extreme(const char* name, const char* doc) {

@@ -124,3 +124,17 @@ def test_methods_of_containers() -> None:
         settings["a"] = i
         items.append(1)
         assert f(bt.ones(1)).item() == i + len(items)
+
+
+def test_a_compiled_module_shows_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    model = bt.compile(nn.Linear(3, 2))
+    assert model.plan is None
+    for _ in range(3):
+        model(bt.ones(1, 3)).sum().backward()
+    assert model.captures == 1
+    assert model.plan.runs == 2
+    model.plan.describe()
+    assert "linear" in capsys.readouterr().out
+    own = nn.Linear(3, 2)
+    own.plan = "the user's"
+    assert bt.compile(own).plan == "the user's"

@@ -15,6 +15,7 @@ import random as python_random
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from types import MethodType
 from typing import Any
 
@@ -391,6 +392,9 @@ def compile(
     repeated. Looking at a tensor's value in it (`if loss < 1`, `.item()`) raises CaptureError; so
     does state that a replay would not change.
 
+    `plan` of the result is what the last call ran: `plan.describe()` and `plan.profile()` print
+    it. `captures` counts the plans made.
+
     The keyword arguments are PyTorch's; of them only `disable` has an effect here.
     """
     if model is None:
@@ -418,6 +422,9 @@ def _compiled_module(model: Any) -> Any:
         "__module__": kind.__module__,
         "_orig_mod": property(lambda self: model),
     }
+    for name in ("plan", "captures"):
+        if not hasattr(model, name):
+            members[name] = property(lambda self, get=attrgetter(name): get(compiled))
     twin_class = type(kind.__name__, (kind,), members)
     twin: Any = object.__new__(twin_class)
     object.__setattr__(twin, "__dict__", model.__dict__)

@@ -15,7 +15,6 @@ import random as python_random
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from types import MethodType
 from typing import Any
 
@@ -424,7 +423,9 @@ def _compiled_module(model: Any) -> Any:
     }
     for name in ("plan", "captures"):
         if not hasattr(model, name):
-            members[name] = property(lambda self, get=attrgetter(name): get(compiled))
+            members[name] = property(
+                functools.partial(lambda name, _: getattr(compiled, name), name)
+            )
     twin_class = type(kind.__name__, (kind,), members)
     twin: Any = object.__new__(twin_class)
     object.__setattr__(twin, "__dict__", model.__dict__)

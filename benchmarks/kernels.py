@@ -19,28 +19,20 @@ import argparse
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kernel_rows import KERNELS, Row
+from limits import measured_limits
 from measure import Candidate, Run, finish, interleaved, serve, show
 from sweep_rows import SWEEP
 
 LIBRARIES = ("backtrail", "torch", "numpy")
 # Working sets whose bandwidth is measured: in the caches of first to last level, and in memory.
 WORKING_SETS = tuple(1 << n for n in (15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 28))
-TARGET_FLAGS = {
-    "v2": ["-march=x86-64-v2"],
-    "v3": ["-march=x86-64-v3"],
-    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-}
 
 
 def maker(library: str, threads: int) -> Any:
@@ -63,32 +55,6 @@ def maker(library: str, threads: int) -> Any:
         return None
 
     return make
-
-
-def measured_limits(threads: int, isa: str, seconds: float) -> dict[str, Any] | None:
-    """Compile and run limits.cpp; None without a compiler."""
-    compiler = os.environ.get("CXX", "c++").split()
-    if shutil.which(compiler[0]) is None:
-        print("no C++ compiler: the machine's limits are left out")
-        return None
-    source = Path(__file__).parent / "limits.cpp"
-    with tempfile.TemporaryDirectory() as folder:
-        program = str(Path(folder) / "limits")
-        common = [*compiler, "-std=c++17", "-O3", "-ffp-contract=fast", "-pthread", str(source)]
-        flags = TARGET_FLAGS.get(isa, [])
-        bf16 = ["-mavx512bf16"] if isa == "v4" and has_bf16() else []
-        subprocess.run([*common, *flags, *bf16, "-o", program], check=True)
-        run = [program, str(threads), str(seconds), *map(str, WORKING_SETS)]
-        done = subprocess.run(run, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    found["bytes"] = {int(size): rates for size, rates in found["bytes"].items()}
-    return found
-
-
-def has_bf16() -> bool:
-    with contextlib.suppress(OSError):
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    return False
 
 
 def bandwidth(limits: dict[str, Any], row: Row) -> float:
@@ -201,7 +167,7 @@ def main() -> None:
     from backtrail._core import build_info
 
     isa = build_info()["isa"]
-    limits = None if args.sweep else measured_limits(args.threads, isa, 0.2)
+    limits = None if args.sweep else measured_limits(args.threads, isa, 0.2, WORKING_SETS)
     print(f"{args.threads} thread{'s' * (args.threads > 1)}, instruction set {isa}")
     if limits is not None:
         memory = max(limits["bytes"][WORKING_SETS[-1]].values())

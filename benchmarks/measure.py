@@ -7,6 +7,7 @@ one library do not spin on the cores that another is measured on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -53,17 +54,40 @@ class Candidate:
         self._process.wait()
 
 
-def serve(make: Callable[[str], Run | None]) -> None:
-    """Answer requests on standard input: make a row's function, time a burst of calls of it."""
+def peak_memory() -> int | None:
+    """The most bytes that this process has had in memory; None where the system does not say."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def serve(
+    make: Callable[[str], Run | None], about: Callable[[Run], dict[str, Any]] | None = None
+) -> None:
+    """Answer requests on standard input: make a row's function, time a burst of calls of it.
+
+    A request for facts is answered with the seconds of its first call, the peak of the process's
+    memory, and what `about` knows of the function.
+    """
     run: Run | None = None
+    first = 0.0
     for line in sys.stdin:
         request = json.loads(line)
         if "row" in request:
             run = None  # its memory is free before the next one's is needed
             run = make(request["row"])
+            if run is not None:
+                start = time.perf_counter()
+                run()
+                first = time.perf_counter() - start
+                for _ in range(2):  # warm
+                    run()
             print(json.dumps({"there": run is not None}), flush=True)
-            for _ in range(3 if run is not None else 0):  # warm
-                run()  # type: ignore[misc]
+        elif "facts" in request:
+            facts = {"first call": first, "memory": peak_memory()}
+            print(json.dumps({**facts, **(about(run) if about and run else {})}), flush=True)
         else:
             assert run is not None
             run()  # the threads are awake, each on its core
@@ -87,7 +111,8 @@ def interleaved(
     passed for each candidate, five times at the least. With `best` the shortest turn counts, which
     other work on the machine disturbs least.
     """
-    there = {name: c for name, c in candidates.items() if c.ask(row=row)["there"]}
+    answers = {name: c.ask(row=row) for name, c in candidates.items()}
+    there = {name: c for name, c in candidates.items() if (answers[name] or {}).get("there")}
     times: dict[str, list[float]] = {name: [] for name in there}
     end = time.perf_counter() + seconds * len(there)
     while time.perf_counter() < end or any(len(t) < 5 for t in times.values()):

@@ -429,6 +429,8 @@ def test_the_plan_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "relu backward" in text
     assert "adam" in text
     assert "recorded steps" in text
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert 4 * 4 * weights < f.plan.flops < 10 * 4 * weights  # 4 rows; forward, two gradients
     before = [p.clone() for p in model.parameters()]
     f.plan.profile(5)
     assert "us in all nodes" in capsys.readouterr().out

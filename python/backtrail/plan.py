@@ -46,6 +46,11 @@ class Plan:
         number = self._replay.broken()
         return self._where[number] if number >= 0 else ""
 
+    @property
+    def flops(self) -> float:
+        """Floating point operations of a run, about: those of products, and one an element."""
+        return sum(float(node["flops"]) for node in self._replay.nodes()["nodes"])
+
     def __str__(self) -> str:
         return _table(self._replay.nodes(), None)
 

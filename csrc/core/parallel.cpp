@@ -21,8 +21,11 @@ namespace backtrail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr double kSerialNs = 4e3;     // below this a second thread costs more than it saves
-constexpr double kNsPerThread = 2e3;  // least work worth waking a thread for
+// Below this a second thread costs more than it saves; and the least work of each thread. The lower
+// figures hold while all wait for work awake, with a part of the last operation's results in their
+// caches.
+constexpr double kSerialNs = 4e3, kSerialAwakeNs = 1.5e3;
+constexpr double kNsPerThread = 2e3, kNsPerThreadAwake = 0.75e3;
 constexpr auto kCheckEvery = std::chrono::milliseconds(50);
 
 std::atomic<InterruptCheck> interrupt_check{nullptr};
@@ -92,6 +95,15 @@ void set_num_threads(int n) {
   requested = n;
 }
 
+int threads_for(double cost_ns) {
+  if (cost_ns <= kSerialAwakeNs || Team::inside()) return 1;
+  const Team* t = cost_ns <= kSerialNs ? team.load(std::memory_order_acquire) : nullptr;
+  const bool awake = t && t->awake();
+  if (cost_ns <= kSerialNs && !awake) return 1;
+  return int(std::min<double>(num_threads(),
+                              std::ceil(cost_ns / (awake ? kNsPerThreadAwake : kNsPerThread))));
+}
+
 void* scratch(size_t bytes, int slot) {
   thread_local Scratch buffers[2][4];
   Scratch& s = buffers[handling][slot];
@@ -138,17 +150,14 @@ struct Interruptible {
 
 void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void* context) {
   if (tasks <= 0) return;
-  const bool nested = Team::inside();
-  int threads = 1;
-  if (cost_ns > kSerialNs && tasks > 1 && !nested)
-    threads = int(std::min<double>(std::min<double>(num_threads(), double(tasks)),
-                                   std::ceil(cost_ns / kNsPerThread)));
+  const int threads = int(std::min<int64_t>(tasks, threads_for(cost_ns)));
   auto run = [&](Team::Body b, void* c) {
     if (threads > 1 && the_team().run(threads, tasks, b, c)) return;
     for (int64_t i = 0; i < tasks; ++i) b(c, i);
   };
-  const InterruptCheck check =
-      cost_ns > 50e6 && !uninterruptible && !handling && !nested ? interrupt_check.load() : nullptr;
+  const InterruptCheck check = cost_ns > 50e6 && !uninterruptible && !handling && !Team::inside()
+                                   ? interrupt_check.load()
+                                   : nullptr;
   if (!check) return run(body, context);
   Interruptible job{body, context, check};
   run(Interruptible::run, &job);

@@ -12,6 +12,9 @@ namespace backtrail {
 int num_threads();
 void set_num_threads(int n);
 
+// Threads that work which takes one of them `cost_ns` is worth at this moment.
+int threads_for(double cost_ns);
+
 // A 64-byte aligned buffer of this thread, valid until its next scratch() with the same slot
 // (0..3).
 void* scratch(size_t bytes, int slot = 0);

@@ -142,14 +142,15 @@ void Team::serve(int helper) {
   inside_team = true;
   for (;;) {
     const uint64_t seen = job_.load(std::memory_order_acquire);
-    int64_t first, last;
+    int64_t first, last, count = 0;
     Body body;
     void* context;
     while (helper + 1 < threads_.load(std::memory_order_relaxed) &&
            claim(first, last, body, context, helper + 1)) {
       for (int64_t i = first; i < last; ++i) body(context, i);
-      finish(last - first);
+      count += last - first;
     }
+    if (count) finish(count);  // at once: another job cannot begin before
     if (spin_until([&] { return job_.load(std::memory_order_acquire) != seen; })) continue;
     std::unique_lock<std::mutex> lock(mutex_);
     Place* place = helper < kPlaces ? &places_[helper] : nullptr;
@@ -196,11 +197,12 @@ bool Team::run(int threads, int64_t tasks, Body body, void* context) {
   job_.store(job);
   if (sleeping_.load() > 0) wake(threads - 1);
   inside_team = true;
-  int64_t first, last;
+  int64_t first, last, count = 0;
   while (claim(first, last, body, context, 0)) {
     for (int64_t i = first; i < last; ++i) body(context, i);
-    done_.fetch_add(last - first);
+    count += last - first;
   }
+  done_.fetch_add(count);
   inside_team = false;
   auto complete = [&] { return done_.load() == tasks; };
   if (!spin_until(complete)) {

@@ -19,6 +19,9 @@ class Team {
   // nothing done, when another caller has the team or this thread is one of its helpers.
   bool run(int threads, int64_t tasks, Body body, void* context);
 
+  // Helpers wait for work, and none of them sleeps.
+  bool awake() const { return sleeping_.load(std::memory_order_relaxed) == 0 && helpers_ > 0; }
+
   // A task of the team is running on this thread.
   static bool inside();
 
@@ -46,7 +49,7 @@ class Team {
   alignas(64) std::atomic<int64_t> done_{0};
 
   alignas(64) std::atomic<bool> taken_{false};  // by a caller
-  int helpers_ = 0;                             // made so far
+  std::atomic<int> helpers_{0};                 // made so far
   std::mutex mutex_;
   std::condition_variable work_, all_done_;
   std::atomic<int> sleeping_{0};

@@ -52,10 +52,31 @@ void clear(int64_t n, T* x) {
   if (x && n > 0) __builtin_memset(x, 0, std::size_t(n) * sizeof(T));
 }
 
+// f(i, rows) for runs of rows that stay in the L1 cache while norms go through them.
+constexpr int64_t kRunRows = 32, kRunElements = 4096;
+template <class F>
+BACKTRAIL_INLINE void each_run(int64_t rows, int64_t n, F f) {
+  int64_t size = n * kRunRows <= kRunElements ? kRunRows : kRunElements / n;
+  if (size < kGroup) size = kGroup;
+  for (int64_t i = 0; i < rows; i += size) f(i, rows - i < size ? rows - i : size);
+}
+
+template <class T>
+void mean_of_rows(int64_t rows, int64_t n, T* sums) {
+  ops::for_rows(rows, sums, [&](Vec<T> s) BACKTRAIL_LAMBDA { return s / Vec<T>(T(n)); });
+}
+
 template <class T>
 void rms_norm(int64_t rows, int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd) {
-  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
-    ops::RmsNorm::forward<count.value>(n, x + i * n, weight, eps, y + i * n, rstd + i);
+  each_run(rows, n, [&](int64_t at, int64_t size) BACKTRAIL_LAMBDA {
+    each_group(size, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+      ops::RmsNorm::sums<count.value>(n, x + (at + j) * n, rstd + at + j);
+    });
+    ops::RmsNorm::scale(size, n, eps, rstd + at);
+    each_group(size, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+      const int64_t i = at + j;
+      ops::RmsNorm::apply<count.value>(n, x + i * n, weight, rstd + i, y + i * n);
+    });
   });
 }
 
@@ -72,9 +93,20 @@ void rms_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const T*
 template <class T>
 void layer_norm(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y,
                 T* mean, T* rstd) {
-  each_group(rows, [&](int64_t i, auto count) BACKTRAIL_LAMBDA {
-    ops::LayerNorm::forward<count.value>(n, x + i * n, weight, bias, eps, y + i * n, mean + i,
-                                         rstd + i);
+  each_run(rows, n, [&](int64_t at, int64_t size) BACKTRAIL_LAMBDA {
+    each_group(size, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+      ops::LayerNorm::sums<count.value>(n, x + (at + j) * n, mean + at + j);
+    });
+    mean_of_rows(size, n, mean + at);
+    each_group(size, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+      const int64_t i = at + j;
+      ops::LayerNorm::squares<count.value>(n, x + i * n, mean + i, rstd + i);
+    });
+    ops::RmsNorm::scale(size, n, eps, rstd + at);
+    each_group(size, [&](int64_t j, auto count) BACKTRAIL_LAMBDA {
+      const int64_t i = at + j;
+      ops::LayerNorm::apply<count.value>(n, x + i * n, weight, bias, mean + i, rstd + i, y + i * n);
+    });
   });
 }
 

@@ -98,9 +98,6 @@ template <class T> BACKTRAIL_INLINE T largest(Vec<T> x) {
   return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-BACKTRAIL_INLINE float sqrt_of(float x) { return __builtin_sqrtf(x); }
-BACKTRAIL_INLINE double sqrt_of(double x) { return __builtin_sqrt(x); }
-
 // y = exp(x - max) / sum(exp(x - max)).
 struct Softmax {
   template <int Q, class T> static void forward(int64_t n, const T* x, T* y, bool) {
@@ -173,23 +170,39 @@ BACKTRAIL_INLINE Vec<T> load_or(P part, const T* p, int64_t i, double none) {
   return p ? part.load(p + i) : Vec<T>(none);
 }
 
+// x[i] = f(x[i]) for a number of each of several rows, where formulas have divisions and roots.
+template <class T, class F> BACKTRAIL_INLINE void for_rows(int64_t rows, T* x, F f) {
+  each<T>(rows,
+          [&](int64_t i, auto part) BACKTRAIL_LAMBDA { part.store(f(part.load(x + i)), x + i); });
+}
+
+// Forward, norms go through a few rows two or three times, so that divisions and roots are done for
+// many at once: `sums` of Q rows, what each row makes of its sum, then `apply` to Q rows.
+//
 // y = x * rstd * weight with rstd = 1 / sqrt(mean(x^2) + eps). `weight` may be null.
 // https://arxiv.org/abs/1910.07467
 struct RmsNorm {
-  template <int Q, class T>
-  static void forward(int64_t n, const T* x, const T* weight, T eps, T* y, T* rstd) {
-    using V = Vec<T>;
-    V square[Q][1];
+  // rstd = sum(x^2), which `scale` makes 1 / sqrt(mean + eps).
+  template <int Q, class T> static void sums(int64_t n, const T* x, T* rstd) {
+    Vec<T> square[Q][1];
     BACKTRAIL_EACH_ROW sum_row<T, 4>(n, square[q],
-                                     [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-                                       V v = part.load(x + q * n + i);
+                                     [&](int64_t i, auto part, Vec<T>* s) BACKTRAIL_LAMBDA {
+                                       Vec<T> v = part.load(x + q * n + i);
                                        s[0] = fma(v, v, s[0]);
                                      });
-    BACKTRAIL_EACH_ROW rstd[q] = T(1) / sqrt_of(reduce_add(square[q][0]) / T(n) + eps);
-    const T* r = rstd;
+    BACKTRAIL_EACH_ROW rstd[q] = reduce_add(square[q][0]);
+  }
+  template <class T> static void scale(int64_t rows, int64_t n, T eps, T* rstd) {
+    using V = Vec<T>;
+    for_rows(rows, rstd,
+             [&](V s) BACKTRAIL_LAMBDA { return V(T(1)) / sqrt(s / V(T(n)) + V(eps)); });
+  }
+  template <int Q, class T>
+  static void apply(int64_t n, const T* x, const T* weight, const T* rstd, T* y) {
+    using V = Vec<T>;
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
       const V w = load_or(part, weight, i, 1);
-      BACKTRAIL_EACH_ROW part.store(part.load(x + q * n + i) * V(r[q]) * w, y + q * n + i);
+      BACKTRAIL_EACH_ROW part.store(part.load(x + q * n + i) * V(rstd[q]) * w, y + q * n + i);
     });
   }
   // With xhat = x * rstd: dx = rstd * (g * weight - xhat * mean(g * weight * xhat)); adds g * xhat
@@ -221,23 +234,30 @@ struct RmsNorm {
 // y = (x - mean) * rstd * weight + bias with rstd = 1 / sqrt(mean((x - mean)^2) + eps). `weight`
 // and `bias` may be null. https://arxiv.org/abs/1607.06450
 struct LayerNorm {
-  template <int Q, class T>
-  static void forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y, T* mean,
-                      T* rstd) {
+  template <int Q, class T> static void sums(int64_t n, const T* x, T* sum) {
+    Vec<T> total[Q][1];
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, total[q],
+                                     [&](int64_t i, auto part, Vec<T>* s)
+                                         BACKTRAIL_LAMBDA { s[0] += part.load(x + q * n + i); });
+    BACKTRAIL_EACH_ROW sum[q] = reduce_add(total[q][0]);
+  }
+  // square = sum((x - mean)^2)
+  template <int Q, class T> static void squares(int64_t n, const T* x, const T* mean, T* square) {
     using V = Vec<T>;
-    V sum[Q][1], square[Q][1], center[Q], r[Q];
-    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-      s[0] += part.load(x + q * n + i);
-    });
-    BACKTRAIL_EACH_ROW mean[q] = reduce_add(sum[q][0]) / T(n);
+    V sum[Q][1], center[Q];
     BACKTRAIL_EACH_ROW center[q] = V(mean[q]);
-    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, square[q],
-                                     [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
-                                       V v = part.pad(part.load(x + q * n + i) - center[q], T(0));
-                                       s[0] = fma(v, v, s[0]);
-                                     });
-    BACKTRAIL_EACH_ROW rstd[q] = T(1) / sqrt_of(reduce_add(square[q][0]) / T(n) + eps);
-    BACKTRAIL_EACH_ROW r[q] = V(rstd[q]);
+    BACKTRAIL_EACH_ROW sum_row<T, 4>(n, sum[q], [&](int64_t i, auto part, V* s) BACKTRAIL_LAMBDA {
+      V v = part.pad(part.load(x + q * n + i) - center[q], T(0));
+      s[0] = fma(v, v, s[0]);
+    });
+    BACKTRAIL_EACH_ROW square[q] = reduce_add(sum[q][0]);
+  }
+  template <int Q, class T>
+  static void apply(int64_t n, const T* x, const T* weight, const T* bias, const T* mean,
+                    const T* rstd, T* y) {
+    using V = Vec<T>;
+    V center[Q], r[Q];
+    BACKTRAIL_EACH_ROW center[q] = V(mean[q]), r[q] = V(rstd[q]);
     each<T>(n, [&](int64_t i, auto part) BACKTRAIL_LAMBDA {
       const V w = load_or(part, weight, i, 1), b = load_or(part, bias, i, 0);
       BACKTRAIL_EACH_ROW part.store(fma((part.load(x + q * n + i) - center[q]) * r[q], w, b),

@@ -142,10 +142,10 @@ void Fused::refresh() {
 
 void Fused::run() const {
   const int64_t numel = members[0]->launch.numel;
-  const int64_t tasks = (numel + Launch::kTask - 1) / Launch::kTask;
-  parallel_for(tasks, double(numel) * cost, [&](int64_t task) {
-    const int64_t i = task * Launch::kTask;
-    rectangle(i, 1, std::min(Launch::kTask, numel - i), 0);
+  const int64_t size = Launch::task(numel);
+  parallel_for((numel + size - 1) / size, double(numel) * cost, [&](int64_t task) {
+    const int64_t i = task * size;
+    rectangle(i, 1, std::min(size, numel - i), 0);
   });
 }
 

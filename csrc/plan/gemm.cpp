@@ -13,7 +13,6 @@ namespace {
 
 constexpr int kSlot = 3;                        // of scratch()
 constexpr int64_t kDepth = 512;                 // most of k in one chain: part of what results are
-constexpr double kSerialNs = 3e3;               // below this one thread does it all
 constexpr double kTinyProducts = 32 * 32 * 64;  // certainly no work for two threads
 constexpr double kMiddlingNs = 100e3, kMiddlingMostNs = 4e6;
 constexpr double kLongNs = 50e6;  // from here tasks are smaller, to even out what threads get
@@ -231,7 +230,7 @@ struct Grid {
 
   template <class T>
   Grid(const GemmTable<T>& kernels, const Problem<T>& p, int64_t batch, double total_ns) {
-    const int64_t threads = total_ns < kSerialNs ? 1 : num_threads();
+    const int64_t threads = threads_for(total_ns);
     // Middling products are cut finer, to even out the threads; long ones more so, so that Ctrl-C
     // need not wait for seconds.
     const int64_t tasks = total_ns < kMiddlingNs       ? threads
@@ -355,8 +354,9 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
   const Grid grid(kernels, whole, batch, total_ns);
   if (grid.deep) return run_deep(kernels, at(0), total_ns);
   const int64_t blocks = grid.down * grid.across;
-  const int64_t group = std::max<int64_t>(1, int64_t(kTaskNs / (cost_ns / double(blocks) + 10)));
-  const int64_t all = batch * blocks;
+  const int64_t all = batch * blocks, most = std::max<int64_t>(1, all / num_threads());
+  const int64_t group =
+      std::clamp<int64_t>(int64_t(kTaskNs / (cost_ns / double(blocks) + 10)), 1, most);
   run_tasks(ceil_div(all, group), total_ns, [&](int64_t task) {
     for (int64_t t = task * group; t < std::min(all, (task + 1) * group); ++t) {
       const int64_t block = t % blocks;

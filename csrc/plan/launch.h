@@ -1,6 +1,8 @@
 // A pointwise call made ready to run: which kernel, on what, in which of three manners. A plan
 // keeps one for each of its nodes; an eager call makes one and runs it.
 #pragma once
+#include <algorithm>
+
 #include "plan/loop.h"
 
 namespace backtrail {
@@ -95,7 +97,10 @@ struct Launch {
   void store(const void* result, int64_t i, int64_t n, char* room) const;
 
   static constexpr int64_t kBlock = 1024;  // elements of a block in L1
-  static constexpr int64_t kTask = 16384;  // elements of a task
+  // Elements of a task: at most 16384.
+  static int64_t task(int64_t numel) {
+    return std::clamp((numel / 8 + kBlock - 1) / kBlock * kBlock, 2 * kBlock, 16 * kBlock);
+  }
   static constexpr size_t kRoom = 2 * kBlock * 8;
 };
 

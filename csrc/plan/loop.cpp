@@ -76,11 +76,11 @@ void transfer(const Space& s, int j, char* base, char* block, int64_t start, int
 void run_rows(const Launch& l, const Space& s) {
   const int last = s.n - 1;
   const int64_t row = s.shape[last], rows = s.numel / row;
-  const int64_t cuts = (row + Launch::kTask - 1) / Launch::kTask;
-  const int64_t rows_per_task = cuts > 1 ? 1 : std::max<int64_t>(1, Launch::kTask / row);
+  const int64_t length = Launch::task(l.numel), cuts = (row + length - 1) / length;
+  const int64_t rows_per_task = cuts > 1 ? 1 : std::max<int64_t>(1, length / row);
   const int64_t groups = (rows + rows_per_task - 1) / rows_per_task;
   parallel_for(groups * cuts, double(s.numel) * 0.5, [&](int64_t task) {
-    const int64_t begin = task % cuts * Launch::kTask, n = std::min(Launch::kTask, row - begin);
+    const int64_t begin = task % cuts * length, n = std::min(length, row - begin);
     const int64_t first = task / cuts * rows_per_task;
     for (int64_t r = first; r < std::min(rows, first + rows_per_task); ++r) {
       const void* in[kOperands];
@@ -160,20 +160,20 @@ void run_flat(const Launch& l) {
     }
     l.kernel(l.base[l.n_in] + begin * int64_t(item_size(l.dtypes[l.n_in])), in, mask, n, l.attrs);
   };
-  if (l.numel <= Launch::kTask) return part(0, l.numel);
-  const int64_t tasks = (l.numel + Launch::kTask - 1) / Launch::kTask;
-  parallel_for(tasks, double(l.numel) * l.cost, [&](int64_t task) {
-    const int64_t begin = task * Launch::kTask;
-    part(begin, std::min(Launch::kTask, l.numel - begin));
+  const int64_t size = Launch::task(l.numel);
+  if (l.numel <= size) return part(0, l.numel);
+  parallel_for((l.numel + size - 1) / size, double(l.numel) * l.cost, [&](int64_t task) {
+    const int64_t begin = task * size;
+    part(begin, std::min(size, l.numel - begin));
   });
 }
 
 void run_blocks(const Launch& l) {
-  const int64_t tasks = (l.numel + Launch::kTask - 1) / Launch::kTask;
-  parallel_for(tasks, double(l.numel) * (l.cost + 1), [&](int64_t task) {
+  const int64_t size = Launch::task(l.numel);
+  parallel_for((l.numel + size - 1) / size, double(l.numel) * (l.cost + 1), [&](int64_t task) {
     char* room = static_cast<char*>(scratch(kOperands * Launch::kRoom, 3));
-    const int64_t end = std::min(l.numel, (task + 1) * Launch::kTask);
-    for (int64_t i = task * Launch::kTask; i < end; i += Launch::kBlock) {
+    const int64_t end = std::min(l.numel, (task + 1) * size);
+    for (int64_t i = task * size; i < end; i += Launch::kBlock) {
       const int64_t n = std::min(Launch::kBlock, end - i);
       const void* in[kOperands];
       int64_t mask[kOperands];
@@ -211,7 +211,7 @@ void run_transposed(const Launch& l) {
   const Space& s = l.space;
   const int d = other_dim(l), last = s.n - 1;
   const size_t size = item_size(l.dtypes[0]);
-  const int64_t band = std::max<int64_t>(16, Launch::kTask / s.shape[last] / 16 * 16);
+  const int64_t band = std::max<int64_t>(16, Launch::task(l.numel) / s.shape[last] / 16 * 16);
   const int64_t bands = (s.shape[d] + band - 1) / band;
   const int64_t planes = s.numel / (s.shape[d] * s.shape[last]);
   parallel_for(planes * bands, double(s.numel) * 1.0, [&](int64_t task) {

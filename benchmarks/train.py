@@ -141,11 +141,13 @@ def main() -> None:
 
     from backtrail._core import build_info
 
-    columns, isa = columns_of(args), build_info()["isa"]
+    columns, isa, load = columns_of(args), build_info()["isa"], os.getloadavg()[0]
     limits = measured_limits(args.threads, isa, 0.5)
     peak = None if limits is None else limits["flops"]
     print(f"{args.threads} thread{'s' * (args.threads > 1)}, instruction set {isa}", end="")
     print(f", peak {peak / 1e9:.0f} GFLOP/s" if peak is not None else "", end="\n\n")
+    if load > 0.5:
+        print(f"load average {load:.1f}: other work slows those most whose threads wait in step\n")
     print(f"{'':36s}" + "".join(f"{c:>15s}" for c in columns))
     rows = {}
     for name in list(WORKLOADS) if args.all else names:

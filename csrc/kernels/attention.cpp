@@ -3,10 +3,9 @@
 // The scores are never stored whole: a block of queries, one in each lane, meets all the keys that
 // it sees. Every product is a chain of fused multiply-adds in the order of queries or keys, so that
 // the cut does not change a bit.
-#include "kernels/attention_table.h"
-
-#include "kernels/gemm_table.h"
 #include "ops/attention.h"
+#include "kernels/attention_narrow.h"
+#include "kernels/gemm_table.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
@@ -98,9 +97,16 @@ struct Block {
       seen[v] = h.causal ? least(h.keys, i + least(rows, (v + 1) * lanes)) : h.keys;
   }
   int64_t keys() const { return seen[1]; }
+  bool one_vector() const { return padded == lanes; }
 
   // out[keys, queries] = scale * x @ y.T for x[keys, width], y[queries, width].
   void outer(Rows<const T> x, Rows<const T> y, int64_t width, T scale, T* out) const {
+    const bool narrow =
+        one_vector() && if_narrow<T>(width, [&](auto, auto columns) BACKTRAIL_LAMBDA {
+          narrow_outer<columns.value>(seen[0], rows, x, Rows<const T>{y[i], y.stride}, scale, out,
+                                      at.block);
+        });
+    if (narrow) return;
     T* yt = work + at.columns;
     gemm<T>().pack_b(width, rows, y[i], 1, y.stride, yt, width * lanes);
     if (scale != T(1)) scale_by(scale, width * padded, yt);
@@ -123,7 +129,7 @@ struct Block {
       gemm<T>().pack_b(keys(), rows, h.mask + i * h.keys, 1, h.keys, mask, keys() * lanes);
     }
     const int64_t query = h.causal ? i : keys();
-    if (padded == lanes)
+    if (one_vector())
       f(ops::AttentionBlock<1, T>{keys(), at.block, query, mask, keys() * lanes});
     else
       f(ops::AttentionBlock<2, T>{keys(), at.block, query, mask, keys() * lanes});
@@ -133,6 +139,11 @@ struct Block {
   void over_keys(const T* weights, Rows<const T> x, int64_t width, Rows<T> all) const {
     T* const out = all[i];
     const int64_t rs = all.stride;
+    const bool narrow =
+        one_vector() && if_narrow<T>(width, [&](auto, auto columns) BACKTRAIL_LAMBDA {
+          narrow_over_keys<columns.value>(keys(), rows, weights, at.block, x, out, rs);
+        });
+    if (narrow) return;
     if (width < lanes) {  // as columns, to fill the lanes
       T* columns = work + at.columns;
       Product<T>()
@@ -162,6 +173,14 @@ struct Block {
           .into(out[from], out.stride, to - from, width, rows - v * lanes, accumulate);
     };
     begun = least(begun, seen[0]);
+    const bool narrow =
+        one_vector() && if_narrow<T>(width, [&](auto shorts, auto) BACKTRAIL_LAMBDA {
+          using S = decltype(shorts);
+          const Rows<const T> from{y[i], y.stride};
+          narrow_over_queries<S>(0, begun, rows, weights, at.block, from, true, out);
+          narrow_over_queries<S>(begun, seen[0], rows, weights, at.block, from, false, out);
+        });
+    if (narrow) return;
     product(0, 0, begun, true);
     product(0, begun, seen[0], false);
     product(1, seen[0], seen[1], false);

@@ -25,6 +25,11 @@ struct Busy {
 
 const char* const kWriter = "a compiled function";
 
+bool same_place(const Array& a, const Array& b) {
+  return a.storage.get() == b.storage.get() && a.offset == b.offset && a.dtype == b.dtype &&
+         a.shape == b.shape && a.strides == b.strides;
+}
+
 }  // namespace
 
 bool Replay::fits(PyObject* args, PyObject* kwargs) {
@@ -76,13 +81,13 @@ bool Replay::ready_grads() {
   }
   for (Grad& g : grads) {
     if (g.final != Grad::made) continue;
-    TensorObject* t = grad_tensor(g);
-    PyObject* kept = g.kept.ptr();
-    // Memory of the last run is used again when no one but the tensor can see it.
-    const bool mine = kept && Py_REFCNT(kept) == (t->grad == kept ? 2 : 1) &&
-                      as_tensor(kept)->array.storage->refs == 1 && !as_tensor(kept)->needs_grad();
+    // The memory of a gradient that is to go is used again when no one else can see it.
+    PyObject* old = grad_tensor(g)->grad;
+    if (!old || g.entry || Py_REFCNT(old) != 1 || as_tensor(old)->needs_grad()) continue;
+    const StorageRef& s = as_tensor(old)->array.storage;
     const size_t b = size_t(g.made_view.buffer);
-    if (mine && !storages[b]) storages[b] = as_tensor(kept)->array.storage;
+    const bool fits = s->refs == 1 && !s->release && s->bytes == plan->capture().buffers[b].bytes;
+    if (fits && !storages[b]) storages[b] = s;
   }
   return true;
 }
@@ -258,14 +263,12 @@ PyObject* Replay::finish() {
     if (g.final == Grad::none) {
       Py_CLEAR(t->grad);
     } else if (g.final == Grad::made) {
-      const StorageRef& s = storages[size_t(g.made_view.buffer)];
-      PyObject* kept = g.kept.ptr();
-      if (!kept || as_tensor(kept)->array.storage.get() != s.get()) {
-        PyObject* made = wrap(g.made_view.on(s));
-        if (!made) return nullptr;
-        g.kept = py::reinterpret_steal<py::object>(made);
+      const Array made = g.made_view.on(storages[size_t(g.made_view.buffer)]);
+      if (!t->grad || !same_place(as_tensor(t->grad)->array, made)) {
+        PyObject* grad = wrap(made);
+        if (!grad) return nullptr;
+        Py_XSETREF(t->grad, grad);
       }
-      if (t->grad != g.kept.ptr()) Py_XSETREF(t->grad, Py_NewRef(g.kept.ptr()));
       // Seen by the graph as a tensor whose values are new.
       ++as_tensor(t->grad)->array.storage->version;
     }

@@ -55,7 +55,6 @@ struct Grad {
   View entry_view;      // as it must be then; its memory is bound
   enum Final : uint8_t { unchanged, none, made } final = unchanged;
   View made_view;
-  py::object kept;  // the tensor given last, used again when no one else holds it
 };
 
 // One captured call: what must hold for it to be done again, and how.
@@ -125,7 +124,7 @@ void Replay::each_object(F f) {
   visit_spec(arguments, f);
   visit_spec(results, f);
   for (Result& r : outputs) f(r.value);
-  for (Grad& g : grads) f(g.tensor), f(g.kept);
+  for (Grad& g : grads) f(g.tensor);
   for (Draw& d : draws) f(d.generator);
   for (Live& l : lives) f(l.group), f(l.states), f(l.name);
   guards.each_object(f);

@@ -17,7 +17,8 @@ namespace {
 // block is at most a quarter larger than asked for.
 constexpr size_t kLinear = 1024;
 constexpr size_t kClasses = 16 + 4 * 40;
-constexpr size_t kHugePage = size_t(4) << 20;
+constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kMapped = 2 * kHugePage;  // blocks of so many bytes are the system's own pages
 
 struct SizeClass {
   uint32_t index;
@@ -61,6 +62,52 @@ size_t class_bytes(uint32_t index) {
   return (size_t(1) << power) + (step + 1) * (size_t(1) << (power - 2));
 }
 
+// Of a block with its header.
+size_t total_bytes(size_t class_size) {
+  const size_t unit = class_size >= kMapped ? kHugePage : kAlignment;
+  return (kAlignment + class_size + unit - 1) / unit * unit;
+}
+
+// A block of a class from the system; null when it has none. Large ones are mapped, on huge pages,
+// and go back as soon as they are released, whatever lies around them.
+void* take(size_t class_size) {
+  const size_t total = total_bytes(class_size);
+  if (class_size < kMapped) return std::aligned_alloc(kAlignment, total);
+  void* mapped =
+      mmap(nullptr, total + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  char* start = static_cast<char*>(mapped);
+  char* block = start + (kHugePage - reinterpret_cast<uintptr_t>(start) % kHugePage) % kHugePage;
+  if (block > start) munmap(start, size_t(block - start));
+  munmap(block + total, kHugePage - size_t(block - start));
+#ifdef MADV_HUGEPAGE
+  madvise(block, total, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void give_back(void* block, size_t class_size) {
+  if (kExactBlocks || class_size < kMapped)
+    std::free(block);
+  else
+    munmap(block, total_bytes(class_size));
+}
+
+// Before a block of another size is taken: give back cached ones that are no longer needed, the
+// largest first, as long as they are many beside what is in use.
+void make_room(size_t wanted) {
+  Pool& p = pool();
+  size_t freed = 0;
+  for (size_t i = kClasses; i-- > 0 && freed < wanted && p.stats.cached > p.stats.in_use / 8;)
+    for (auto& list = p.free[i]; !list.empty() && freed < wanted;) {
+      const size_t bytes = class_bytes(uint32_t(i));
+      give_back(list.back(), bytes);
+      list.pop_back();
+      p.stats.cached -= bytes;
+      freed += bytes;
+    }
+}
+
 }  // namespace
 
 StorageRef allocate(size_t bytes) {
@@ -78,17 +125,13 @@ StorageRef allocate(size_t bytes) {
     if (posix_memalign(&block, kAlignment, kAlignment + bytes))
       fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
   } else {
-    size_t total = kAlignment + sc.bytes;
-    bool huge = sc.bytes >= kHugePage;
-    size_t align = huge ? size_t(2) << 20 : kAlignment;
-    total = (total + align - 1) / align * align;
-    block = std::aligned_alloc(align, total);
+    if (sc.bytes >= kMapped) make_room(sc.bytes);
+    block = take(sc.bytes);
     if (!block && p.stats.cached) {
       empty_cache();
-      block = std::aligned_alloc(align, total);
+      block = take(sc.bytes);
     }
     if (!block) fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
-    if (huge) madvise(block, total, MADV_HUGEPAGE);
   }
   p.stats.in_use += sc.bytes;
   p.stats.peak = std::max(p.stats.peak, p.stats.in_use);
@@ -112,7 +155,7 @@ void StorageRef::destroy(Storage* s) {
   size_t bytes = class_bytes(s->size_class);
   p.stats.in_use -= bytes;
   if (kExactBlocks || p.stats.cached + bytes > cache_limit()) {
-    std::free(s);
+    give_back(s, bytes);
     return;
   }
   p.stats.cached += bytes;
@@ -127,9 +170,9 @@ void reset_peak() { pool().stats.peak = pool().stats.in_use; }
 
 void empty_cache() {
   Pool& p = pool();
-  for (auto& list : p.free) {
-    for (void* block : list) std::free(block);
-    list.clear();
+  for (size_t i = 0; i < kClasses; ++i) {
+    for (void* block : p.free[i]) give_back(block, class_bytes(uint32_t(i)));
+    p.free[i].clear();
   }
   p.stats.cached = 0;
 }

@@ -71,6 +71,7 @@ struct Op {
   // execute, with what comes before; and whether it can.
   void (*execute_fed)(const Call&, const Feed&) = nullptr;
   bool (*takes_feed)(const Call&) = nullptr;
+  uint32_t overwrites = 0;    // bit j: the first output may lie where input j does
   bool random = false;        // its last two attributes are the seed and offset of a stream
   bool reads_values = false;  // the shape of its result depends on the values of its inputs
   double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element
@@ -79,6 +80,11 @@ struct Op {
 
 constexpr Op depends_on_values(Op op) {
   op.reads_values = true;
+  return op;
+}
+
+constexpr Op in_place(Op op, uint32_t overwrites) {
+  op.overwrites = overwrites;
   return op;
 }
 

@@ -6,9 +6,13 @@
 #include <cstring>
 
 #include "core/parallel.h"
-#include "plan/memory.h"
 
 namespace backtrail {
+namespace {
+
+constexpr size_t kLargeArena = 1 << 20;
+
+}  // namespace
 
 Plan::Plan(std::unique_ptr<Capture> capture, int draw_count)
     : draws(size_t(draw_count)), capture_(std::move(capture)) {
@@ -269,14 +273,25 @@ void Plan::place() {
   first_lasting = int(nodes.size());
   int step = 0;
   for (int i = 0; i < int(nodes.size()); ++i) {
+    auto see = [&](const StepArray& a) {
+      if (a.buffer < 0) return;
+      Lifetime& life = lives[size_t(a.buffer)];
+      if (life.first < 0) life = {i, i, buffers[size_t(a.buffer)].bytes};
+      life.last = i;
+    };
+    for (int k = 0; k < nodes[size_t(i)].steps; ++k, ++step) {
+      for (const StepArray& a : steps_[size_t(step)]->in) see(a);
+      for (const StepArray& a : steps_[size_t(step)]->out) see(a);
+    }
+  }
+  merge(lives);
+  step = 0;
+  for (int i = 0; i < int(nodes.size()); ++i) {
     Node& node = nodes[size_t(i)];
     auto see = [&](const StepArray& a, bool writes) {
       if (a.buffer < 0) return;
       const size_t b = size_t(a.buffer);
-      Lifetime& life = lives[b];
-      if (life.first < 0) life = {i, i, buffers[b].bytes};
-      life.last = i;
-      const auto kind = buffers[b].kind;
+      const auto kind = buffers[size_t(host_[b])].kind;
       node.moves = node.moves || kind == CaptureBuffer::bound || kind == CaptureBuffer::output ||
                    (!writes && a.shape.product() == 1 && !constant_[b]);
       if (writes && (kind == CaptureBuffer::fixed || kind == CaptureBuffer::bound)) {
@@ -301,14 +316,17 @@ void Plan::place() {
     if (buffers[b].kind != CaptureBuffer::internal || lives[b].first < 0 || constant_[b] ||
         local_[b])
       continue;
+    unshared_bytes += buffers[b].bytes;
+    if (host_[b] != int(b)) continue;
     placed.push_back(lives[b]);
     which.push_back(b);
-    unshared_bytes += buffers[b].bytes;
   }
   arena_bytes = lay_out(placed);
+  if (arena_bytes >= kLargeArena)
+    empty_cache();  // of what the steps took when they ran by themselves
   StorageRef arena = allocate(arena_bytes);
   for (size_t i = 0; i < placed.size(); ++i)
-    stubs_[which[i]].data = static_cast<char*>(arena->data) + placed[i].offset;
+    bind(int(which[i]), static_cast<char*>(arena->data) + placed[i].offset);
   held_.push_back(std::move(arena));
 }
 

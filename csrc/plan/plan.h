@@ -5,6 +5,7 @@
 
 #include "plan/capture.h"
 #include "plan/fuse.h"
+#include "plan/memory.h"
 
 namespace backtrail {
 
@@ -37,7 +38,10 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
 
   // Where a bound or output buffer lies in the next runs.
-  void bind(int buffer, void* data) { stubs_[size_t(buffer)].data = data; }
+  void bind(int buffer, void* data) {
+    stubs_[size_t(buffer)].data = data;
+    for (int b : guests_[size_t(buffer)]) stubs_[size_t(b)].data = data;
+  }
   // Run all nodes; when one throws, `failed` is its number.
   void run();
   std::vector<double> profile(int runs);  // median seconds of each node
@@ -64,17 +68,20 @@ class Plan {
   void fuse(Node& node, int first, int n);
   void join(Node& node, int first, int n);
   bool feeds(Node& node, int first, int n);
+  void merge(std::vector<Lifetime>& lives);
   void place();
   Node make(const Step& s);
   Array array(const StepArray& a);
   void run_node(Node& node);
 
   std::unique_ptr<Capture> capture_;
-  std::vector<const Step*> steps_;      // those that remain
-  std::vector<Storage> stubs_;          // by buffer: what the nodes' arrays point to
-  std::vector<StorageRef> held_;        // constants, the arena
-  std::vector<bool> constant_, local_;  // by buffer
-  std::vector<int> uses_;               // by buffer: by steps that have no node yet, or one alone
+  std::vector<const Step*> steps_;        // those that remain
+  std::vector<Storage> stubs_;            // by buffer: what the nodes' arrays point to
+  std::vector<StorageRef> held_;          // constants, the arena
+  std::vector<bool> constant_, local_;    // by buffer
+  std::vector<int> host_;                 // by buffer: the one whose memory it has, usually itself
+  std::vector<std::vector<int>> guests_;  // by buffer: those that have its memory
+  std::vector<int> uses_;                 // by buffer: by steps that have no node yet, or one alone
 };
 
 }  // namespace backtrail

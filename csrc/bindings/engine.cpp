@@ -160,6 +160,25 @@ PyObject* add_grads(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
+// add_to(sum, grad): sum += grad, unless someone else may see the memory of `sum`: then False.
+PyObject* add_to(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (n != 2 || !is_tensor(args[0]) || !is_tensor(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "add_to: expected two tensors");
+    return nullptr;
+  }
+  return guarded([&]() -> PyObject* {
+    const TensorObject *sum = as_tensor(args[0]), *grad = as_tensor(args[1]);
+    const Array &a = sum->array, &b = grad->array;
+    if (sum->needs_grad() || grad->needs_grad() || sum->weakrefs || a.storage->refs != 1 ||
+        a.storage->release || a.shape != b.shape || a.dtype != b.dtype || !a.contiguous())
+      Py_RETURN_FALSE;
+    add_into(a, b, a);
+    ++a.storage->version;
+    a.storage->writer = "backward";
+    Py_RETURN_TRUE;
+  });
+}
+
 // accumulate(leaf, grad): leaf.grad += grad, in place; the first time grad becomes leaf.grad when
 // nothing else holds its memory.
 PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
@@ -224,6 +243,8 @@ PyMethodDef functions[] = {
      "fit(grad, shape, dtype): undo a broadcast and a conversion."},
     {"add_grads", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_grads)), METH_FASTCALL,
      "Sum of two gradients, outside the graph."},
+    {"add_to", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_to)), METH_FASTCALL,
+     "add_to(sum, grad): add in place if no one else sees it; whether it was."},
     {"accumulate", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(accumulate)),
      METH_FASTCALL, "accumulate(leaf, grad): leaf.grad += grad."},
     {nullptr, nullptr, 0, nullptr}};

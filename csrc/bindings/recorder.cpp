@@ -112,6 +112,11 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       r.grads.erase(r.grads.begin() + int64_t(i)), i = 0;
     else
       ++i;
+  std::vector<bool> used(r.buffers.size(), false);
+  for (const Step& s : r.steps)
+    for (const auto* list : {&s.in, &s.out})
+      for (const StepArray& a : *list)
+        if (a.buffer >= 0) used[size_t(a.buffer)] = true;
   for (GradChange& change : r.grads) {
     PyObject* o = change.tensor.ptr();
     Grad g;
@@ -125,6 +130,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       const int b = r.find(change.entry);
       g.entry = true;
       g.entry_view = view_of(change.entry, b);
+      g.entry_used = used[size_t(b)];
       r.buffers[size_t(b)].kind = CaptureBuffer::bound;
     }
     if (!t->grad) {

@@ -77,13 +77,13 @@ bool Replay::ready_grads() {
     if (a.shape != g.entry_view.shape || a.strides != g.entry_view.strides ||
         a.dtype != g.entry_view.dtype)
       return false;
-    bind(g.entry_view.buffer, a, g.entry_view.offset);
+    if (g.entry_used) bind(g.entry_view.buffer, a, g.entry_view.offset);
   }
   for (Grad& g : grads) {
     if (g.final != Grad::made) continue;
     // The memory of a gradient that is to go is used again when no one else can see it.
     PyObject* old = grad_tensor(g)->grad;
-    if (!old || g.entry || Py_REFCNT(old) != 1 || as_tensor(old)->needs_grad()) continue;
+    if (!old || g.entry_used || Py_REFCNT(old) != 1 || as_tensor(old)->needs_grad()) continue;
     const StorageRef& s = as_tensor(old)->array.storage;
     const size_t b = size_t(g.made_view.buffer);
     const bool fits = s->refs == 1 && !s->release && s->bytes == plan->capture().buffers[b].bytes;
@@ -208,8 +208,11 @@ void Replay::let_go() {
 std::vector<double> Replay::profile(int n) {
   if (n < 1) fail(ErrorKind::value, "profile: n is %d; it must be at least 1", n);
   if (busy) fail(ErrorKind::runtime, "profile: the plan is running on another thread");
+  std::vector<bool> used(storages.size(), true);
+  for (const Grad& g : grads)
+    if (g.entry) used[size_t(g.entry_view.buffer)] = g.entry_used;
   for (size_t b = 0; b < storages.size(); ++b)
-    if (plan->capture().buffers[b].kind == CaptureBuffer::bound && !storages[b])
+    if (plan->capture().buffers[b].kind == CaptureBuffer::bound && used[b] && !storages[b])
       fail(ErrorKind::runtime, "profile: call the function once more first");
   Busy while_running(busy);
   for (int b : fresh) {

@@ -50,9 +50,10 @@ struct Result {
 struct Grad {
   py::object tensor;  // or an argument:
   int leaf = -1;
-  bool checks = false;  // it must be None, or not None, at entry
-  bool entry = false;   // it is not None
-  View entry_view;      // as it must be then; its memory is bound
+  bool checks = false;      // it must be None, or not None, at entry
+  bool entry = false;       // it is not None
+  View entry_view;          // as it must be then
+  bool entry_used = false;  // its memory, which is then bound
   enum Final : uint8_t { unchanged, none, made } final = unchanged;
   View made_view;
 };

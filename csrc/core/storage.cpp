@@ -17,8 +17,10 @@ namespace {
 // block is at most a quarter larger than asked for.
 constexpr size_t kLinear = 1024;
 constexpr size_t kClasses = 16 + 4 * 40;
-constexpr size_t kHugePage = size_t(2) << 20;
-constexpr size_t kMapped = 2 * kHugePage;  // blocks of so many bytes are the system's own pages
+constexpr size_t kSpare = size_t(64) << 20;  // that the pool may keep in any case
+constexpr size_t kPage = 4096, kHugePage = size_t(2) << 20;
+constexpr size_t kMapped = size_t(256) << 10;  // blocks of so many bytes are pages of their own
+constexpr size_t kHuge = 2 * kHugePage;        // and of so many, huge ones
 
 struct SizeClass {
   uint32_t index;
@@ -64,24 +66,28 @@ size_t class_bytes(uint32_t index) {
 
 // Of a block with its header.
 size_t total_bytes(size_t class_size) {
-  const size_t unit = class_size >= kMapped ? kHugePage : kAlignment;
+  const size_t unit = class_size >= kHuge ? kHugePage : class_size >= kMapped ? kPage : kAlignment;
   return (kAlignment + class_size + unit - 1) / unit * unit;
 }
 
-// A block of a class from the system; null when it has none. Large ones are mapped, on huge pages,
-// and go back as soon as they are released, whatever lies around them.
-void* take(size_t class_size) {
+// A block of a class from the system; null when it has none. Large ones are mapped, so that they go
+// back when they are released, whatever lies around them.
+void* take(size_t class_size, size_t bytes) {
   const size_t total = total_bytes(class_size);
   if (class_size < kMapped) return std::aligned_alloc(kAlignment, total);
+  const size_t spare = class_size >= kHuge ? kHugePage : 0;  // to begin on a huge page
   void* mapped =
-      mmap(nullptr, total + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      mmap(nullptr, total + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
+  if (!spare) return mapped;
   char* start = static_cast<char*>(mapped);
   char* block = start + (kHugePage - reinterpret_cast<uintptr_t>(start) % kHugePage) % kHugePage;
   if (block > start) munmap(start, size_t(block - start));
   munmap(block + total, kHugePage - size_t(block - start));
 #ifdef MADV_HUGEPAGE
-  madvise(block, total, MADV_HUGEPAGE);
+  const size_t whole = (kAlignment + bytes) / kHugePage * kHugePage;  // what will fill its pages
+  madvise(block, whole, MADV_HUGEPAGE);
+  madvise(block + whole, total - whole, MADV_NOHUGEPAGE);
 #endif
   return block;
 }
@@ -97,8 +103,9 @@ void give_back(void* block, size_t class_size) {
 // largest first, as long as they are many beside what is in use.
 void make_room(size_t wanted) {
   Pool& p = pool();
+  const size_t allowed = std::max(kSpare, p.stats.in_use / 32);
   size_t freed = 0;
-  for (size_t i = kClasses; i-- > 0 && freed < wanted && p.stats.cached > p.stats.in_use / 8;)
+  for (size_t i = kClasses; i-- > 0 && freed < wanted && p.stats.cached > allowed;)
     for (auto& list = p.free[i]; !list.empty() && freed < wanted;) {
       const size_t bytes = class_bytes(uint32_t(i));
       give_back(list.back(), bytes);
@@ -126,10 +133,10 @@ StorageRef allocate(size_t bytes) {
       fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
   } else {
     if (sc.bytes >= kMapped) make_room(sc.bytes);
-    block = take(sc.bytes);
+    block = take(sc.bytes, bytes);
     if (!block && p.stats.cached) {
       empty_cache();
-      block = take(sc.bytes);
+      block = take(sc.bytes, bytes);
     }
     if (!block) fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
   }

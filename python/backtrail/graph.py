@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from ._core import Node, accumulate, add_grads, apply, ops, set_grad_enabled
+from ._core import Node, accumulate, add_grads, add_to, apply, ops, set_grad_enabled
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -22,6 +23,16 @@ __all__ = ["Node", "RemovableHandle", "backward", "gradients", "toposort"]
 
 _ADD, _ALIAS = ops["add"], ops["alias"]
 _sequence = attrgetter("sequence")
+
+
+def _references() -> int:
+    """Count the references to a value that only a dictionary and a variable hold."""
+    pending = {0: object()}
+    known = pending.get(0)
+    return getrefcount(known)
+
+
+_ALONE = _references()
 
 
 def toposort(roots: Iterable[Node]) -> list[Node]:
@@ -138,6 +149,7 @@ def _walk(
                             pending[edge] = g
                         else:
                             _add(pending, edge, node.edge_outputs[i], g)
+            found = g = None  # gone before the next rule makes its gradients
     finally:
         set_grad_enabled(before)
     return pending
@@ -172,7 +184,10 @@ def _add(pending: dict[Any, Any], target: Any, output: int, grad: Any) -> None:
         slots[output] = grad if known is None else _sum(known, grad)
     else:
         known = pending.get(target)
-        pending[target] = grad if known is None else _sum(known, grad)
+        if known is None:
+            pending[target] = grad
+        elif getrefcount(known) > _ALONE or not add_to(known, grad):
+            pending[target] = _sum(known, grad)
 
 
 def _sum(a: Tensor, b: Tensor) -> Tensor:

@@ -295,13 +295,6 @@ void execute_linear_backward_then(const Call& c, const Then& then) {
     linear_backward_typed<double>(c, &then);
 }
 
-constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&),
-                       void (*execute_joined)(const Call*, int) = nullptr) {
-  op.execute_then = execute_then;
-  op.execute_joined = execute_joined;
-  return op;
-}
-
 double product_flops(const Call& c) {
   return 2.0 * double(c.out[0].numel()) * double(c.in[0].shape.back());
 }

@@ -83,6 +83,13 @@ constexpr Op depends_on_values(Op op) {
   return op;
 }
 
+constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&),
+                       void (*execute_joined)(const Call*, int) = nullptr) {
+  op.execute_then = execute_then;
+  op.execute_joined = execute_joined;
+  return op;
+}
+
 constexpr Op in_place(Op op, uint32_t overwrites) {
   op.overwrites = overwrites;
   return op;

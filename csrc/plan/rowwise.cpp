@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kStreamBytes = int64_t(16) << 20;  // outputs this large would not stay in cache
 constexpr int64_t kMostPartials = 32;                // of a sum over rows
+constexpr int kPartialSlot = 1;                      // of scratch(); what follows a row uses 0
 
 // Calls f with an element of the type of input 0 and the kernels for that type.
 template <class F>
@@ -30,6 +31,20 @@ T* optional(const Call& c, int i) {
 struct Rows {
   int64_t rows, n;
 };
+
+// Rows [begin, end) of the first output are final.
+void follow(const Then* then, int64_t begin, int64_t end, int64_t n) {
+  if (then) then->run(then->context, begin * n, 1, (end - begin) * n, 0);
+}
+// The two ways to execute an op whose rows something may follow.
+template <void (*run)(const Call&, const Then*)>
+void alone(const Call& c) {
+  run(c, nullptr);
+}
+template <void (*run)(const Call&, const Then*)>
+void followed(const Call& c, const Then& then) {
+  run(c, &then);
+}
 // Rows along the last dimension.
 Rows last_dim(const Array& a) {
   const int64_t n = a.ndim() ? a.shape.back() : 1;
@@ -50,7 +65,7 @@ void prepare_softmax_backward(Call& c) {
 bool streams(const Array& out) { return out.numel() * int64_t(out.item()) >= kStreamBytes; }
 
 template <bool log>
-void softmax(const Call& c) {
+void softmax(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T* x = c.in[0].data<T>();
@@ -58,12 +73,13 @@ void softmax(const Call& c) {
     const auto [rows, n] = last_dim(c.in[0]);
     each_rows(rows, n, 0.4, [&, n = n, stream = streams(c.out[0])](int64_t i, int64_t end) {
       (log ? k.log_softmax : k.softmax)(end - i, n, x + i * n, y + i * n, stream);
+      follow(then, i, end, n);
     });
   });
 }
 
 template <bool log>
-void softmax_backward(const Call& c) {
+void softmax_backward(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T *g = c.in[0].data<T>(), *y = c.in[1].data<T>();
@@ -72,6 +88,7 @@ void softmax_backward(const Call& c) {
     each_rows(rows, n, 0.3, [&, n = n, stream = streams(c.out[0])](int64_t i, int64_t end) {
       (log ? k.log_softmax_backward : k.softmax_backward)(end - i, n, g + i * n, y + i * n,
                                                           dx + i * n, stream);
+      follow(then, i, end, n);
     });
   });
 }
@@ -104,7 +121,7 @@ void prepare_norm(Call& c) {
   for (int i = 1; i <= 1 + layer; ++i) c.out[i] = empty(Dims{r.rows}, x.dtype);
 }
 
-void rms_norm(const Call& c) {
+void rms_norm(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T *x = c.in[0].data<T>(), *weight = optional<T>(c, 1);
@@ -114,11 +131,12 @@ void rms_norm(const Call& c) {
     const T eps = c.attrs[1].given() ? T(c.attrs[1].f) : epsilon;
     each_rows(rows, n, 0.15, [&, n = n](int64_t i, int64_t end) {
       k.rms_norm(end - i, n, x + i * n, weight, eps, y + i * n, rstd + i);
+      follow(then, i, end, n);
     });
   });
 }
 
-void layer_norm(const Call& c) {
+void layer_norm(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T *x = c.in[0].data<T>(), *weight = optional<T>(c, 1), *bias = optional<T>(c, 2);
@@ -126,6 +144,7 @@ void layer_norm(const Call& c) {
     const auto [rows, n] = norm_rows(c, c.in[0]);
     each_rows(rows, n, 0.2, [&, n = n, eps = T(c.attrs[1].f)](int64_t i, int64_t end) {
       k.layer_norm(end - i, n, x + i * n, weight, bias, eps, y + i * n, mean + i, rstd + i);
+      follow(then, i, end, n);
     });
   });
 }
@@ -154,7 +173,7 @@ void sum_over_rows(const RowwiseTable<T>& k, int64_t rows, int64_t n, double ns_
   const int64_t size = std::max(least, ceil_div(rows, kMostPartials));
   if (rows <= size) return f(int64_t(0), rows, out);
   const int64_t blocks = ceil_div(rows, size);
-  T* partials = static_cast<T*>(scratch(size_t(sums * blocks * n) * sizeof(T)));
+  T* partials = static_cast<T*>(scratch(size_t(sums * blocks * n) * sizeof(T), kPartialSlot));
   parallel_for(blocks, double(rows) * (double(n) * ns_per_element + 20), [&](int64_t block) {
     T* to[2] = {out[0] ? partials + block * n : nullptr, partials + (blocks + block) * n};
     f(block * size, std::min(rows, (block + 1) * size), to);
@@ -163,7 +182,7 @@ void sum_over_rows(const RowwiseTable<T>& k, int64_t rows, int64_t n, double ns_
     if (out[s]) k.sum_rows(blocks, n, partials + s * blocks * n, out[s]);
 }
 
-void rms_norm_backward(const Call& c) {
+void rms_norm_backward(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T *g = c.in[0].data<T>(), *x = c.in[1].data<T>(), *weight = optional<T>(c, 2);
@@ -172,6 +191,7 @@ void rms_norm_backward(const Call& c) {
     const auto [rows, n] = norm_rows(c, c.in[0]);
     auto block = [&, n = n](int64_t i, int64_t end, T* dweight) {
       k.rms_norm_backward(end - i, n, g + i * n, x + i * n, weight, rstd + i, dx + i * n, dweight);
+      follow(then, i, end, n);
     };
     if (!weight)
       return each_rows(rows, n, 0.2, [&](int64_t i, int64_t end) { block(i, end, nullptr); });
@@ -181,7 +201,7 @@ void rms_norm_backward(const Call& c) {
   });
 }
 
-void layer_norm_backward(const Call& c) {
+void layer_norm_backward(const Call& c, const Then* then) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     const T *g = c.in[0].data<T>(), *x = c.in[1].data<T>(), *weight = optional<T>(c, 2);
@@ -192,6 +212,7 @@ void layer_norm_backward(const Call& c) {
     sum_over_rows(k, rows, n, 0.3, 2, out, [&, n = n](int64_t i, int64_t end, T* const* to) {
       k.layer_norm_backward(end - i, n, g + i * n, x + i * n, weight, mean + i, rstd + i,
                             dx + i * n, to[0], to[1]);
+      follow(then, i, end, n);
     });
   });
 }
@@ -283,28 +304,40 @@ void cross_entropy_backward(const Call& c) {
 
 // name, doc, kind, inputs, outputs, public outputs, saved inputs, saved outputs, differentiable.
 const Op kOps[] = {
-    {"softmax", "exp(input) over its sum along the last dimension.", Kind::rowwise, 1, 1, 1, 0, 0b1,
-     true, prepare_softmax, softmax<false>},
-    in_place({"softmax_backward", "Gradient of softmax from (grad, output).", Kind::rowwise, 2, 1,
-              1, 0, 0, false, prepare_softmax_backward, softmax_backward<false>},
-             0b11),
-    {"log_softmax", "Logarithm of softmax along the last dimension.", Kind::rowwise, 1, 1, 1, 0,
-     0b1, true, prepare_softmax, softmax<true>},
-    in_place({"log_softmax_backward", "Gradient of log_softmax from (grad, output).", Kind::rowwise,
-              2, 1, 1, 0, 0, false, prepare_softmax_backward, softmax_backward<true>},
-             0b11),
-    {"rms_norm", "input over its root mean square, times weight.", Kind::rowwise, 2, 2, 1, 0b11,
-     0b10, true, prepare_norm<false>, rms_norm},
+    with_then({"softmax", "exp(input) over its sum along the last dimension.", Kind::rowwise, 1, 1,
+               1, 0, 0b1, true, prepare_softmax, alone<softmax<false>>},
+              followed<softmax<false>>),
     in_place(
-        {"rms_norm_backward", "Gradients of input and weight from (grad, input, weight, rstd).",
-         Kind::rowwise, 4, 2, 2, 0, 0, false, prepare_norm_backward<false>, rms_norm_backward},
+        with_then({"softmax_backward", "Gradient of softmax from (grad, output).", Kind::rowwise, 2,
+                   1, 1, 0, 0, false, prepare_softmax_backward, alone<softmax_backward<false>>},
+                  followed<softmax_backward<false>>),
         0b11),
-    {"layer_norm", "input less its mean over its deviation, times weight plus bias.", Kind::rowwise,
-     3, 3, 1, 0b11, 0b110, true, prepare_norm<true>, layer_norm},
+    with_then({"log_softmax", "Logarithm of softmax along the last dimension.", Kind::rowwise, 1, 1,
+               1, 0, 0b1, true, prepare_softmax, alone<softmax<true>>},
+              followed<softmax<true>>),
+    in_place(with_then({"log_softmax_backward", "Gradient of log_softmax from (grad, output).",
+                        Kind::rowwise, 2, 1, 1, 0, 0, false, prepare_softmax_backward,
+                        alone<softmax_backward<true>>},
+                       followed<softmax_backward<true>>),
+             0b11),
+    with_then({"rms_norm", "input over its root mean square, times weight.", Kind::rowwise, 2, 2, 1,
+               0b11, 0b10, true, prepare_norm<false>, alone<rms_norm>},
+              followed<rms_norm>),
     in_place(
-        {"layer_norm_backward",
-         "Gradients of input, weight and bias from (grad, input, weight, mean, rstd).",
-         Kind::rowwise, 5, 3, 3, 0, 0, false, prepare_norm_backward<true>, layer_norm_backward},
+        with_then({"rms_norm_backward",
+                   "Gradients of input and weight from (grad, input, weight, rstd).", Kind::rowwise,
+                   4, 2, 2, 0, 0, false, prepare_norm_backward<false>, alone<rms_norm_backward>},
+                  followed<rms_norm_backward>),
+        0b11),
+    with_then({"layer_norm", "input less its mean over its deviation, times weight plus bias.",
+               Kind::rowwise, 3, 3, 1, 0b11, 0b110, true, prepare_norm<true>, alone<layer_norm>},
+              followed<layer_norm>),
+    in_place(
+        with_then({"layer_norm_backward",
+                   "Gradients of input, weight and bias from (grad, input, weight, mean, rstd).",
+                   Kind::rowwise, 5, 3, 3, 0, 0, false, prepare_norm_backward<true>,
+                   alone<layer_norm_backward>},
+                  followed<layer_norm_backward>),
         0b11),
     {"cross_entropy", "Negative log likelihood of labels under softmax(input).", Kind::rowwise, 3,
      3, 1, 0b111, 0b110, true, prepare_cross_entropy, cross_entropy},

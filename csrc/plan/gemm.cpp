@@ -302,8 +302,9 @@ template <class T>
 void run_deep(const GemmTable<T>& kernels, const Problem<T>& p, double total_ns) {
   const int64_t m = p.transposed ? p.n : p.m, n = p.transposed ? p.m : p.n;
   const int64_t c_rs = p.transposed ? p.c.cs : p.c.rs, pieces = ceil_div(p.k, p.depth);
-  const int64_t at_once = std::min(
-      pieces, std::max<int64_t>(num_threads(), kPieceBytes / (m * n * int64_t(sizeof(T)))));
+  // As many for each thread, so that none waits before they are joined.
+  const int64_t most = std::max<int64_t>(1, kPieceBytes / (m * n * int64_t(sizeof(T))));
+  const int64_t at_once = std::min(pieces, round_up(most, num_threads()));
   T* parts = static_cast<T*>(scratch(size_t(at_once * m * n) * sizeof(T), kSlot - 2));
   const Epilogue<T>& e = p.epilogue;
   for (int64_t first = 0; first < pieces; first += at_once) {

@@ -13,10 +13,18 @@ namespace ops {
 struct SumOf {
   template <class V> static V neutral() { return V(0); }
   template <class V> static V combine(V a, V b) { return a + b; }
+  template <class T> static T combine_one(T a, T b) {
+    using U = typename native::Traits<T>::Wrapping;
+    return T(U(a) + U(b));
+  }
 };
 struct ProductOf {
   template <class V> static V neutral() { return V(1); }
   template <class V> static V combine(V a, V b) { return a * b; }
+  template <class T> static T combine_one(T a, T b) {
+    using U = typename native::Traits<T>::Wrapping;
+    return T(U(a) * U(b));
+  }
 };
 template <class V> V lowest() {  // of the lanes' type
   using T = typename V::Scalar;
@@ -28,6 +36,7 @@ template <class V> V lowest() {  // of the lanes' type
 struct MaxOf {
   template <class V> static V neutral() { return lowest<V>(); }
   template <class V> static V combine(V a, V b) { return max(a, b); }
+  template <class T> static T combine_one(T a, T b) { return a > b || a != a ? a : b; }
 };
 struct MinOf {
   template <class V> static V neutral() {
@@ -38,6 +47,7 @@ struct MinOf {
       return V(__builtin_inf());
   }
   template <class V> static V combine(V a, V b) { return min(a, b); }
+  template <class T> static T combine_one(T a, T b) { return a < b || a != a ? a : b; }
 };
 
 }  // namespace ops

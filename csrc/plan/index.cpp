@@ -8,6 +8,7 @@
 #include "plan/arguments.h"
 #include "plan/rearrange.h"
 #include "plan/registry.h"
+#include "plan/short_copy.h"
 
 namespace backtrail {
 namespace {
@@ -28,12 +29,15 @@ void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t c
             int64_t o = r / count, i = r - o * count;
             int64_t stop = count - i < end - r ? count : i + end - r;
             const char* base = src + o * shape.size * bytes;
-            for (; i < stop; ++i, ++r) {
+            const int64_t* picked = index;  // here no store can change them
+            char* to = dst + r * bytes;
+            const int64_t size = sizeof(Row) > 1 ? int64_t(sizeof(Row)) : bytes;
+            r += stop - i;
+            for (; i < stop; ++i, to += size) {
               if constexpr (sizeof(Row) > 1)
-                std::memcpy(dst + r * sizeof(Row), base + index[i] * int64_t(sizeof(Row)),
-                            sizeof(Row));
+                std::memcpy(to, base + picked[i] * size, sizeof(Row));
               else
-                std::memcpy(dst + r * bytes, base + index[i] * bytes, size_t(bytes));
+                copy_run(to, base + picked[i] * size, size);
             }
           }
         },

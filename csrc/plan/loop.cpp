@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "kernels/table.h"
 #include "plan/capture.h"
+#include "plan/short_copy.h"
 
 namespace backtrail {
 namespace {
@@ -22,26 +23,6 @@ PointwiseKernel choose(const PointwiseKernels& k, DType compute) {
   return compute == DType::f32 ? k.f32 : compute == DType::f64 ? k.f64 : k.i64;
 }
 
-constexpr int64_t kShortRun = 16;
-
-// Up to kShortRun items of 4 bytes, with no call.
-inline void copy_short(char* to, const char* from, int64_t n) {
-  struct Four {
-    char bytes[16];
-  };
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) {
-    Four four;
-    std::memcpy(&four, from + 4 * i, sizeof four);
-    std::memcpy(to + 4 * i, &four, sizeof four);
-  }
-  for (; i < n; ++i) {
-    uint32_t one;
-    std::memcpy(&one, from + 4 * i, sizeof one);
-    std::memcpy(to + 4 * i, &one, sizeof one);
-  }
-}
-
 // Copy elements [start, start + n) of the space between operand j at `base` and a dense block.
 template <bool gather>
 void transfer(const Space& s, int j, char* base, char* block, int64_t start, int64_t n,
@@ -54,8 +35,11 @@ void transfer(const Space& s, int j, char* base, char* block, int64_t start, int
   while (n > 0) {
     int64_t run = std::min(n, s.shape[last] - index[last]);
     char* p = base + offset * int64_t(size);
-    if (step == 1 && size == 4 && run <= kShortRun)  // heads of attention, split or joined
-      gather ? copy_short(block, p, run) : copy_short(p, block, run);
+    if (step == 1 && run * int64_t(size) <= kShortCopy)
+      gather ? copy_short(block, p, run * int64_t(size))
+             : copy_short(p, block, run * int64_t(size));
+    else if (gather && step == 0 && size == 4)
+      fill_short(block, p, run);
     else if (gather)
       copy(block, 1, p, step, run, size);
     else

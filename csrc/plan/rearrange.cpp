@@ -5,6 +5,7 @@
 
 #include "kernels/table.h"
 #include "plan/arguments.h"
+#include "plan/short_copy.h"
 
 namespace backtrail {
 
@@ -54,8 +55,9 @@ void execute_cat(const Call& c) {
       int64_t bytes = c.in[k].numel() / shape.outer * int64_t(out.item());
       int64_t begin = at > low ? at : low, end = at + bytes < high ? at + bytes : high;
       const char* from = c.in[k].data() + (begin - at);
+      char* to = out.data() + begin;
       for (int64_t r = first; r < last && begin < end; ++r)
-        std::memcpy(out.data() + r * row + begin, from + r * bytes, size_t(end - begin));
+        copy_run(to + r * row, from + r * bytes, end - begin);
       at += bytes;
     }
   });
@@ -130,11 +132,10 @@ void prepare_roll(Call& c) {
 
 // memcpy in short pieces. What it does for long runs (rep movsb) is several times slower where
 // source and destination lie nearly alike in their pages, as the rows of a rolled tensor do.
-static void copy_run(char* dst, const char* src, int64_t bytes) {
-  constexpr int64_t kPiece = 256;
-  for (; bytes >= kPiece; bytes -= kPiece, dst += kPiece, src += kPiece)
-    std::memcpy(dst, src, kPiece);
-  std::memcpy(dst, src, size_t(bytes));
+static void copy_rolled(char* dst, const char* src, int64_t bytes) {
+  for (; bytes >= kShortCopy; bytes -= kShortCopy, dst += kShortCopy, src += kShortCopy)
+    std::memcpy(dst, src, kShortCopy);
+  copy_short(dst, src, bytes);
 }
 
 static void rearrange(const Dims& shape, const Array& x, const Array& out, const Source& source) {
@@ -142,14 +143,21 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   int last = shape.n - 1;
   if (numel == 0) return;
   if (last < 0) return (void)std::memcpy(out.data(), x.data(), size_t(item));
+  // Dimensions that stay as they are belong to the elements, unless those are to be reversed.
+  for (; last > 0 && !source.reversed[last] && !source.shift[last] && !source.reversed[last - 1];
+       --last)
+    item *= shape[last], numel /= shape[last];
   int64_t width = shape[last], shift = source.shift[last];
+  bool in_place = true;  // of rows
+  for (int i = 0; i < last; ++i) in_place = in_place && !source.reversed[i] && !source.shift[i];
   auto copy = kernels().numeric->copy_strided;
   for_chunks(
       numel / width, 10 + double(width) * (source.reversed[last] ? 0.5 : 0.1),
       [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
           int64_t rest = r, stride = 1, row = 0;
-          for (int i = last - 1; i >= 0; --i) {
+          if (in_place) row = r;
+          for (int i = last - 1; i >= 0 && !in_place; --i) {
             int64_t k = rest % shape[i];
             rest /= shape[i];
             k = source.reversed[i] ? shape[i] - 1 - k : k - source.shift[i];
@@ -161,8 +169,8 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
           if (source.reversed[last]) {
             copy(to, 1, from + (width - 1) * item, -1, width, size_t(item));
           } else {
-            copy_run(to, from + (width - shift) * item, shift * item);
-            copy_run(to + shift * item, from, (width - shift) * item);
+            copy_rolled(to, from + (width - shift) * item, shift * item);
+            copy_rolled(to + shift * item, from, (width - shift) * item);
           }
         }
       },

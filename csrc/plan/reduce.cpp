@@ -64,6 +64,7 @@ Layout layout(const Array& a, uint32_t bits, bool rows_only) {
     if (!reduced && place == 1) place = 2;
     (reduced ? l.n : place == 2 ? l.inner : l.outer) *= a.shape[d];
   }
+  if (l.n == 1 && !rows_only) std::swap(l.outer, l.inner);  // one row to reduce, and many columns
   l.copy = !adjacent || !a.contiguous() || a.dtype != compute_type(a.dtype) ||
            (rows_only && l.inner > 1);
   if (l.copy && (!adjacent || rows_only)) {
@@ -260,6 +261,13 @@ void arg_typed(const Call& c) {
   if (l.outer == 0) return;
   const T* x = dense<T>(a, l, c.out[index_only ? 1 : 2]);
   int64_t* index = c.out[index_only ? 0 : 1].template data<int64_t>();
+  if (l.n == 1) {
+    std::fill_n(index, l.outer, 0);
+    if (!index_only)
+      kernels().numeric->convert[int(compute_type(a.dtype))][int(a.dtype)](x, c.out[0].data(),
+                                                                           l.outer);
+    return;
+  }
   auto kernel = largest ? table<T>().argmax : table<T>().argmin;
   const int64_t rows = std::max<int64_t>(1, kRowBlock / l.n);
   parallel_for((l.outer + rows - 1) / rows, double(l.outer) * (double(l.n) * 0.3 + 5),

@@ -19,12 +19,25 @@ static void scan(const Call& c, int64_t start, F&& join) {
   const Array& x = c.in[0];
   Around shape(x.shape, wrap_dim(c.name, integer_attr(c, 0), x.ndim()));
   if (!x.numel()) return;
-  constexpr int64_t kColumns = 32;
+  constexpr int64_t kColumns = 256;
   int64_t columns = chunks(shape.inner, kColumns), inner = shape.inner;
   by_dtype(c.name, x.dtype, [&](auto zero) {
     using T = decltype(zero);
     using Sum = std::conditional_t<std::is_floating_point_v<T>, double, uint64_t>;
     using Out = std::conditional_t<std::is_floating_point_v<T>, T, int64_t>;
+    if (inner == 1)
+      return for_chunks(
+          shape.outer, double(shape.size),
+          [&](int64_t begin, int64_t end) {
+            const int64_t n = shape.size;
+            const T* from = x.data<T>() + begin * n;
+            Out* to = c.out[0].data<Out>() + begin * n;
+            for (int64_t r = begin; r < end; ++r, from += n, to += n) {
+              Sum sum = Sum(start);
+              for (int64_t k = 0; k < n; ++k) to[k] = Out(sum = join(sum, Sum(from[k])));
+            }
+          },
+          kChunk / shape.size + 1);
     int64_t per_task = kChunk / (shape.size * kColumns) + 1;
     for_chunks(
         shape.outer * columns, double(shape.size) * double(inner < kColumns ? inner : kColumns),
@@ -35,11 +48,6 @@ static void scan(const Call& c, int64_t start, F&& join) {
             int64_t at = block / columns * shape.size * inner + first;
             const T* from = x.data<T>() + at;
             Out* to = c.out[0].data<Out>() + at;
-            if (inner == 1) {
-              Sum sum = Sum(start);
-              for (int64_t k = 0; k < shape.size; ++k) to[k] = Out(sum = join(sum, Sum(from[k])));
-              continue;
-            }
             Sum sums[kColumns];
             for (int64_t j = 0; j < width; ++j) sums[j] = Sum(start);
             for (int64_t k = 0; k < shape.size; ++k, from += inner, to += inner)

@@ -24,11 +24,7 @@ template <class R, class T>
 T reduce_row(const T* x, int64_t n) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
-  if (n > 0 && n < 2 * L) {  // one chain: rows go on side by side
-    T sum = x[0];
-    for (int64_t i = 1; i < n; ++i) sum = R::combine_one(sum, x[i]);
-    return sum;
-  }
+  if (n > 0 && n < 2 * L) return R::chain(x, n);  // rows go on side by side
   V a = R::template neutral<V>(), b = a, c = a, d = a;
   int64_t i = 0;
   for (; i + 4 * L <= n; i += 4 * L) {

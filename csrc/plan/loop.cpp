@@ -154,6 +154,16 @@ void run_flat(const Launch& l) {
 
 void run_blocks(const Launch& l) {
   const int64_t size = Launch::task(l.numel);
+  // A copy into dense memory needs no room on the way.
+  if (is_copy(l.kernel) && l.n_in == 1 && l.dense[1] && !l.dense[0] && !l.constant[0] &&
+      l.arrays[0]->dtype == l.arrays[1]->dtype && l.arrays[0]->dtype == l.dtypes[0]) {
+    const size_t item = item_size(l.dtypes[0]);
+    return parallel_for((l.numel + size - 1) / size, double(l.numel) * 0.3, [&](int64_t task) {
+      const int64_t i = task * size;
+      transfer<true>(l.space, 0, l.base[0], l.base[1] + i * int64_t(item), i,
+                     std::min(size, l.numel - i), item);
+    });
+  }
   parallel_for((l.numel + size - 1) / size, double(l.numel) * (l.cost + 1), [&](int64_t task) {
     char* room = static_cast<char*>(scratch(kOperands * Launch::kRoom, 3));
     const int64_t end = std::min(l.numel, (task + 1) * size);

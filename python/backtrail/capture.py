@@ -385,7 +385,7 @@ def compile(
     it is and is watched; later ones replay it: forward, backward, gradient clipping, the
     optimizer's step, random numbers and changes in place included, with the same bits. A change of
     anything the function reads (a parameter, a setting, training mode) captures anew. Learning
-    rates and other settings of Adam and SGD are read at each replay.
+    rates, and the other settings of Adam and SGD, are read at each replay.
 
     Python in the function runs only while it is watched: what it prints, counts or appends is not
     repeated. Looking at a tensor's value in it (`if loss < 1`, `.item()`) raises CaptureError; so

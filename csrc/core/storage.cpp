@@ -103,7 +103,7 @@ void give_back(void* block, size_t class_size) {
 // largest first, as long as they are many beside what is in use.
 void make_room(size_t wanted) {
   Pool& p = pool();
-  const size_t allowed = std::max(kSpare, p.stats.in_use / 32);
+  const size_t allowed = std::max(kSpare, p.stats.in_use / 8);
   size_t freed = 0;
   for (size_t i = kClasses; i-- > 0 && freed < wanted && p.stats.cached > allowed;)
     for (auto& list = p.free[i]; !list.empty() && freed < wanted;) {

@@ -282,8 +282,9 @@ struct Kernel {
   using V = Vec<T>;
   using AttrIndex = std::make_index_sequence<std::size_t(meta::Shape<Op>::attrs)>;
 
-  static void forward(void* out, const void* const* in, const int64_t* mask, int64_t n,
-                      const double* attrs) {
+  // Flattened: what an op calls works in registers only inside of the loop.
+  [[gnu::flatten]] static void forward(void* out, const void* const* in, const int64_t* mask,
+                                       int64_t n, const double* attrs) {
     using In = meta::Inputs<Op, V>;
     pointwise_loop<T>(
         out, in, mask, n, attrs,
@@ -292,8 +293,8 @@ struct Kernel {
   }
 
   template <int I, bool derived>
-  static void vjp(void* out, const void* const* in, const int64_t* mask, int64_t n,
-                  const double* attrs) {
+  [[gnu::flatten]] static void vjp(void* out, const void* const* in, const int64_t* mask, int64_t n,
+                                   const double* attrs) {
     using In = meta::VjpInputs<Op, derived, V>;
     pointwise_loop<T>(
         out, in, mask, n, attrs,

@@ -152,6 +152,14 @@ void run_flat(const Launch& l) {
   });
 }
 
+// The length of the one short row that an input is for every row of the result; else 0.
+int64_t repeated_row(const Launch& l, int j) {
+  const Space& s = l.space;
+  const bool repeats = !l.constant[j] && s.n == 2 && s.strides[j][0] == 0 && s.strides[j][1] == 1 &&
+                       s.shape[1] <= Launch::kBlock && l.arrays[j]->dtype == l.dtypes[j];
+  return repeats ? s.shape[1] : 0;
+}
+
 void run_blocks(const Launch& l) {
   const int64_t size = Launch::task(l.numel);
   // A copy into dense memory needs no room on the way.
@@ -167,14 +175,24 @@ void run_blocks(const Launch& l) {
   parallel_for((l.numel + size - 1) / size, double(l.numel) * (l.cost + 1), [&](int64_t task) {
     char* room = static_cast<char*>(scratch(kOperands * Launch::kRoom, 3));
     const int64_t end = std::min(l.numel, (task + 1) * size);
+    int64_t row[kOperands];
+    for (int j = 0; j < l.n_in; ++j) {  // so often that a block from any place in it can be read
+      row[j] = repeated_row(l, j);
+      const int64_t item = int64_t(item_size(l.dtypes[j])), most = (Launch::kBlock + row[j]) * item;
+      char* to = room + size_t(j) * Launch::kRoom;
+      for (int64_t k = 0; row[j] && k < most; k += row[j] * item)
+        copy_run(to + k, l.base[j], std::min(row[j] * item, most - k));
+    }
     for (int64_t i = task * size; i < end; i += Launch::kBlock) {
       const int64_t n = std::min(Launch::kBlock, end - i);
       const void* in[kOperands];
       int64_t mask[kOperands];
       for (int j = 0; j < l.n_in; ++j) {
         mask[j] = l.constant[j] ? 0 : -1;
-        in[j] =
-            l.constant[j] ? l.splats[j].bytes : l.load(j, i, n, room + size_t(j) * Launch::kRoom);
+        char* own = room + size_t(j) * Launch::kRoom;
+        in[j] = l.constant[j] ? l.splats[j].bytes
+                : row[j]      ? own + i % row[j] * int64_t(item_size(l.dtypes[j]))
+                              : l.load(j, i, n, own);
       }
       char* last = room + size_t(l.n_in) * Launch::kRoom;
       void* result = l.target(i, last);

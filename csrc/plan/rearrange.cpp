@@ -143,8 +143,10 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   int last = shape.n - 1;
   if (numel == 0) return;
   if (last < 0) return (void)std::memcpy(out.data(), x.data(), size_t(item));
-  // Dimensions that stay as they are belong to the elements, unless those are to be reversed.
-  for (; last > 0 && !source.reversed[last] && !source.shift[last] && !source.reversed[last - 1];
+  // Short dimensions that stay as they are belong to the elements, unless those are to be reversed;
+  // long ones are rows, for the threads to share.
+  for (; last > 0 && !source.reversed[last] && !source.shift[last] && !source.reversed[last - 1] &&
+         shape[last] * item <= kShortCopy;
        --last)
     item *= shape[last], numel /= shape[last];
   int64_t width = shape[last], shift = source.shift[last];

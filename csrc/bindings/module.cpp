@@ -126,6 +126,12 @@ PYBIND11_MODULE(_core, m) {
     return d;
   });
   m.def("reset_peak", &reset_peak);
+  m.def("guard_storages", &guard_storages, "For tests: fill and surround new memory by a byte.");
+  m.def("guard_damage", [](const Array& a) { return guard_damage(*a.storage.get()); });
+  m.def("released_damage", &released_damage);
+  m.def(
+      "set_task_order", [](int order) { set_task_order(static_cast<TaskOrder>(order)); },
+      "For tests: 0 as usual, 1 on all threads however small, 2 the last task first.");
   m.def("empty_cache", &empty_cache);
   bind_capture(m);
   bind_creation(m);

@@ -34,6 +34,7 @@ thread_local int uninterruptible = 0;
 // own.
 thread_local int handling = 0;
 std::atomic<int> requested{0};
+std::atomic<TaskOrder> task_order{TaskOrder::usual};
 
 // Never deleted: its threads outlive main(). A forked child makes its own.
 std::atomic<Team*> team{nullptr};
@@ -95,7 +96,12 @@ void set_num_threads(int n) {
   requested = n;
 }
 
+void set_task_order(TaskOrder order) { task_order = order; }
+
 int threads_for(double cost_ns) {
+  const TaskOrder order = task_order.load(std::memory_order_relaxed);
+  if (order != TaskOrder::usual)
+    return order == TaskOrder::spread && !Team::inside() ? num_threads() : 1;
   if (cost_ns <= kSerialAwakeNs || Team::inside()) return 1;
   const Team* t = cost_ns <= kSerialNs ? team.load(std::memory_order_acquire) : nullptr;
   const bool awake = t && t->awake();
@@ -153,7 +159,8 @@ void run_tasks(int64_t tasks, double cost_ns, void (*body)(void*, int64_t), void
   const int threads = int(std::min<int64_t>(tasks, threads_for(cost_ns)));
   auto run = [&](Team::Body b, void* c) {
     if (threads > 1 && the_team().run(threads, tasks, b, c)) return;
-    for (int64_t i = 0; i < tasks; ++i) b(c, i);
+    const bool reversed = task_order.load(std::memory_order_relaxed) == TaskOrder::reversed;
+    for (int64_t i = 0; i < tasks; ++i) b(c, reversed ? tasks - 1 - i : i);
   };
   const InterruptCheck check = cost_ns > 50e6 && !uninterruptible && !handling && !Team::inside()
                                    ? interrupt_check.load()

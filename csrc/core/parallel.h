@@ -15,6 +15,11 @@ void set_num_threads(int n);
 // Threads that work which takes one of them `cost_ns` is worth at this moment.
 int threads_for(double cost_ns);
 
+// For tests of ops: `spread` gives all threads a part of even the smallest work, `reversed` runs
+// the last task first, on the caller. Results must not show either.
+enum class TaskOrder { usual, spread, reversed };
+void set_task_order(TaskOrder order);
+
 // A 64-byte aligned buffer of this thread, valid until its next scratch() with the same slot
 // (0..3).
 void* scratch(size_t bytes, int slot = 0);

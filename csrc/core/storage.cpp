@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -56,6 +57,9 @@ Pool& pool() {
 }
 
 uint64_t serial = 0;
+int guard_pattern = -1;
+int64_t damage_released = 0;
+constexpr size_t kZone = 4096;  // bytes before and after guarded memory
 void (*watcher)(uint64_t) = nullptr;
 
 size_t class_bytes(uint32_t index) {
@@ -121,6 +125,8 @@ StorageRef allocate(size_t bytes) {
   Pool& p = pool();
   if (bytes > (size_t(1) << 46))
     fail(ErrorKind::memory, "out of memory: cannot allocate %zu bytes", bytes);
+  const size_t size = bytes, zone = guard_pattern < 0 ? 0 : kZone;
+  bytes += 2 * zone;
   SizeClass sc = size_class(bytes);
   auto& list = p.free[sc.index];
   void* block;
@@ -142,9 +148,11 @@ StorageRef allocate(size_t bytes) {
   }
   p.stats.in_use += sc.bytes;
   p.stats.peak = std::max(p.stats.peak, p.stats.in_use);
-  void* data = static_cast<char*>(block) + kAlignment;
-  return StorageRef(new (block)
-                        Storage{1, data, bytes, nullptr, nullptr, nullptr, 0, sc.index, ++serial});
+  char* data = static_cast<char*>(block) + kAlignment;
+  if (zone) std::memset(data, guard_pattern, bytes);
+  void* guard = zone ? reinterpret_cast<void*>(intptr_t(guard_pattern) + 1) : nullptr;
+  return StorageRef(
+      new (block) Storage{1, data + zone, size, nullptr, nullptr, guard, 0, sc.index, ++serial});
 }
 
 StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner) {
@@ -158,6 +166,7 @@ void StorageRef::destroy(Storage* s) {
     delete s;
     return;
   }
+  if (s->owner && !damage_released) damage_released = guard_damage(*s);
   Pool& p = pool();
   size_t bytes = class_bytes(s->size_class);
   p.stats.in_use -= bytes;
@@ -171,6 +180,24 @@ void StorageRef::destroy(Storage* s) {
 
 uint64_t last_serial() { return serial; }
 void watch_storages(void (*freed)(uint64_t)) { watcher = freed; }
+
+void guard_storages(int pattern) {
+  guard_pattern = pattern;
+  damage_released = 0;
+}
+
+int64_t guard_damage(const Storage& s) {
+  if (s.release || !s.owner) return 0;
+  const auto pattern = static_cast<unsigned char>(reinterpret_cast<intptr_t>(s.owner) - 1);
+  const auto* first = static_cast<const unsigned char*>(s.data);
+  for (int64_t i = 1; i <= int64_t(kZone); ++i) {
+    if (first[-i] != pattern) return -i;
+    if (first[int64_t(s.bytes) + i - 1] != pattern) return i;
+  }
+  return 0;
+}
+
+int64_t released_damage() { return damage_released; }
 
 PoolStats pool_stats() { return pool().stats; }
 void reset_peak() { pool().stats.peak = pool().stats.in_use; }

@@ -25,7 +25,7 @@ struct Storage {
   size_t bytes;
   const char* writer;      // name of the last in-place operation, for error messages
   void (*release)(void*);  // for memory that is not ours; null for pooled memory
-  void* owner;             // argument of `release`
+  void* owner;             // argument of `release`; of guarded memory: its pattern and 1
   uint32_t version;        // counts in-place changes
   uint32_t size_class;     // pool list this block returns to
   uint64_t serial;         // of this use of the memory: never the same twice
@@ -74,5 +74,15 @@ struct PoolStats {
 PoolStats pool_stats();
 void reset_peak();
 void empty_cache();  // give cached blocks back to the system
+
+// For tests of ops. From now on pooled memory begins filled with bytes of a pattern (negative: no
+// longer) and lies between two zones of it, so that it shows what is read but was never written and
+// what is written but belongs to nobody.
+void guard_storages(int pattern);
+// Where the memory around a guarded storage was written first: at that many bytes before its first
+// (negative) or after its last (positive); 0 when nowhere.
+int64_t guard_damage(const Storage& s);
+// That of the storages that went since guard_storages(), the first that was not 0.
+int64_t released_damage();
 
 }  // namespace backtrail

@@ -291,7 +291,6 @@ def test_a_plan_runs_on_whatever_threads_there_are() -> None:
 
 def test_an_op_of_the_users_in_a_step(tmp_path: Path) -> None:
     ops = bt.cpp_extension.load_inline(
-        "wave",
         """
         struct Wave {
           static constexpr auto name = "wave_for_capture";

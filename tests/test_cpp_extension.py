@@ -7,9 +7,8 @@ from types import SimpleNamespace
 
 import backtrail as bt
 import pytest
-from backtrail import _core, cpp_extension
 from backtrail.autograd import gradcheck, gradgradcheck
-from backtrail.cpp_extension import BuildError, load, load_inline
+from backtrail.cpp_extension import load
 
 SOURCE = """
 #include <backtrail/op.h>
@@ -42,7 +41,7 @@ BACKTRAIL_OPS(Bump, Mix)
 def ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("extension")
     (folder / "bump.cpp").write_text(SOURCE)
-    return load("bumps", folder / "bump.cpp", build_directory=folder)
+    return load(folder / "bump.cpp", name="bumps", build_directory=folder)
 
 
 @pytest.mark.parametrize("dtype", [bt.float32, bt.float64])
@@ -78,48 +77,4 @@ def test_it_is_a_method_and_a_member_of_the_package(ops: SimpleNamespace) -> Non
 def test_loading_again_gives_the_same_functions(ops: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "bump.cpp").write_text(SOURCE)
     with pytest.raises(ValueError, match="bump_for_test"):  # the same ops from another library
-        load("others", tmp_path / "bump.cpp", build_directory=tmp_path)
-
-
-def test_a_mistake_shows_the_compilers_words(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no_such_function"):
-        load_inline(
-            "mistaken",
-            """
-            struct Mistake {
-              static constexpr auto name = "mistake";
-              static constexpr auto doc = "";
-              template <class V> static V forward(V x) { return no_such_function(x); }
-            };
-            BACKTRAIL_OPS(Mistake)
-            """,
-            build_directory=tmp_path,
-        )
-    assert not list(tmp_path.glob("*.so*"))
-
-
-def test_no_op_no_file_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="BACKTRAIL_OPS"):
-        load_inline("empty", "", build_directory=tmp_path)
-    with pytest.raises(FileNotFoundError):
-        load("missing", tmp_path / "missing.cpp", build_directory=tmp_path)
-    with pytest.raises(ValueError, match="name"):
-        load_inline("not a name", "", build_directory=tmp_path)
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
-        load_inline("another", "", build_directory=tmp_path)
-
-
-def test_headers_of_an_editable_installation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There the module and its headers, or the headers alone, lie apart from the Python files."""
-    package, site = tmp_path / "python" / "backtrail", tmp_path / "site" / "backtrail"
-    monkeypatch.setattr(cpp_extension, "__file__", str(package / "cpp_extension.py"))
-    monkeypatch.setattr(_core, "__file__", str(site / "_core.so"))
-    assert cpp_extension._find_include() == package / "include"
-    for folder in (tmp_path / "csrc" / "include", site / "include", package / "include"):
-        (folder / "backtrail").mkdir(parents=True)
-        (folder / "backtrail" / "op.h").touch()
-        assert cpp_extension._find_include() == folder
-    assert (cpp_extension.INCLUDE / "backtrail" / "op.h").exists()
+        load(tmp_path / "bump.cpp", build_directory=tmp_path)

@@ -26,6 +26,7 @@ LAYERS = [
     ["watch", "plan", "capture"],
     ["nn"],
     ["optim"],
+    ["compiler"],
     ["utils", "serialization", "testing", "cpp_extension", "backends", "cuda", "_stubs"],
     ["train"],
     ["examples", "cli"],

@@ -10,64 +10,130 @@
     BACKTRAIL_OPS(Cube)
 
     >>> import backtrail as bt
-    >>> ops = bt.cpp_extension.load("cubes", ["cube.cpp"])
+    >>> ops = bt.cpp_extension.load("cube.cpp")
     >>> ops.cube(x), x.cube(), bt.cube(x)
 
 The op is a function and a method, works on every dtype, strides and broadcast, and has gradients of
-every order: those of a built-in one. A library is compiled for the instruction set in use and kept
-by the hash of its source, so that the next load takes a moment.
+every order: those of a built-in one. What was compiled is kept: the next load takes a moment.
+
+A package that ships its ops compiled builds them with `find_package(backtrail)` in CMake, which
+finds us by `cmake_path`, and loads them with `load_library`; `backtrail new-op` writes one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+import sys
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from . import _core, functional
+from .compiler import INCLUDE, BuildError, Source, build
 from .derivatives import publish_derivative
 from .elementwise import publish
 from .tensor import ops
 
+__all__ = [
+    "BuildError",
+    "Ops",
+    "cmake_path",
+    "include_paths",
+    "load",
+    "load_inline",
+    "load_library",
+]
 
-def _find_include() -> Path:
-    """Return the folder of `backtrail/op.h`: in the package, beside _core, or in a checkout.
+_ISAS = ("v2", "v3", "v4")  # each runs what those before it run
+_loaded: dict[Path, Ops] = {}
+_lock = threading.RLock()
 
-    An editable installation leaves the Python files in the checkout and puts the rest elsewhere.
+
+class Ops(SimpleNamespace):
+    """The functions of the ops of one library."""
+
+    def __repr__(self) -> str:
+        from inspect import signature
+
+        return f"<ops {', '.join(f'{name}{signature(f)}' for name, f in vars(self).items())}>"
+
+
+def load(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    name: str | None = None,
+    extra_cflags: Sequence[str] = (),
+    build_directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+) -> Ops:
+    """Compile C++ files that define ops with BACKTRAIL_OPS, load them, and return their functions.
+
+    The functions are attributes of the result, methods of Tensor, and members of `backtrail`. The
+    compiler is `c++`, or what the environment variable CXX names; libraries are kept in
+    `build_directory`, BACKTRAIL_EXTENSIONS_DIR or ~/.cache/backtrail, under `name` (by default the
+    first file's). `verbose` prints the commands and all that the compiler says.
+
+    Raises BuildError with the compiler's first errors, for a missing compiler, and for a folder
+    that cannot be written to; FileNotFoundError for a missing source; ValueError for an op's name
+    that is taken.
     """
-    package = Path(__file__).resolve().parent
-    folders = (
-        package / "include",
-        Path(_core.__file__ or package).parent / "include",
-        package.parent.parent / "csrc" / "include",
+    files = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if not files:
+        raise ValueError("cpp_extension.load: got no source file")
+    found = [Source(Path(os.path.abspath(file)), os.fspath(file)) for file in files]
+    name = _checked(name or re.sub(r"\W", "_", found[0].path.stem))
+    return _register(build(name, found, extra_cflags, build_directory, verbose))
+
+
+def load_inline(
+    source: str,
+    *,
+    name: str | None = None,
+    extra_cflags: Sequence[str] = (),
+    build_directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+) -> Ops:
+    """Compile ops from C++ text, load them, and return their functions; otherwise as `load`.
+
+    Messages count the lines of the text. Where it does not include op.h, it starts as if it did,
+    with `using namespace backtrail`.
+    """
+    first_op = re.search(r'\bname\s*=\s*"(\w+)"', source)
+    name = _checked(name or (first_op[1] if first_op else "ops"))
+    flags = list(extra_cflags)
+    if "backtrail/op.h" not in source:
+        flags += ["-include", str(INCLUDE / "backtrail" / "inline.h")]
+    text = Source(Path(f"{name}.cpp"), f"<inline {name}>", source)
+    return _register(build(name, [text], flags, build_directory, verbose))
+
+
+def load_library(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Ops:
+    """Load ops that were compiled before, and return their functions.
+
+    `path` names a library, or with its ending left out (`snake` for `snake.v3.so`, `snake.v4.so`,
+    as CMake's `backtrail_add_ops` makes them) the one of several that suits the instruction set in
+    use best. Of several paths the first that exists is taken: a package that may be installed in
+    editable mode gives `[f"{folder}/snake" for folder in __path__]`.
+
+    Raises FileNotFoundError when there is none, RuntimeError for a file that is no library of ops
+    or was built for another version of the interface, ValueError for an op's name that is taken.
+    """
+    paths = [path] if isinstance(path, (str, os.PathLike)) else path
+    stems = [os.fspath(p) for p in paths]
+    isa = _core.build_info()["isa"]
+    suitable = _ISAS[: _ISAS.index(isa) + 1][::-1] if isa in _ISAS else (isa,)
+    for stem in stems:
+        for candidate in [stem, *(f"{stem}.{isa}.so" for isa in suitable)]:
+            if os.path.isfile(candidate):
+                library = Path(candidate).absolute()
+                _check_complete(library)
+                return _register(library)
+    raise FileNotFoundError(
+        f"cpp_extension.load_library: there is no {' or '.join(stems)}, "
+        f"nor with one of the endings {', '.join(f'.{isa}.so' for isa in suitable)}"
     )
-    return next((f for f in folders if (f / "backtrail" / "op.h").exists()), folders[0])
-
-
-INCLUDE = _find_include()
-_FLAGS = (
-    "-std=c++17",
-    "-O3",
-    "-fPIC",
-    "-shared",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-Wno-psabi",
-)
-_TARGET_FLAGS = {
-    "v2": ("-march=x86-64-v2",),
-    "v3": ("-march=x86-64-v3",),
-    "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
-}
-_loaded: dict[Path, SimpleNamespace] = {}
-
-
-class BuildError(RuntimeError):
-    """A user's library could not be compiled; the text is the compiler's."""
 
 
 def include_paths() -> list[str]:
@@ -75,100 +141,58 @@ def include_paths() -> list[str]:
     return [str(INCLUDE)]
 
 
-def _cache_folder() -> Path:
-    given = os.environ.get("BACKTRAIL_EXTENSIONS_DIR")
-    if given:
-        return Path(given)
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache) / "backtrail"
+def cmake_path() -> str:
+    """Return the folder where `find_package(backtrail)` of CMake looks: `-Dbacktrail_ROOT=FOLDER`.
 
-
-def load(
-    name: str,
-    sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
-    *,
-    extra_cflags: Sequence[str] = (),
-    build_directory: str | os.PathLike[str] | None = None,
-    verbose: bool = False,
-) -> SimpleNamespace:
-    """Compile C++ files that define ops with BACKTRAIL_OPS, load them, and return their functions.
-
-    The functions are attributes of the result, methods of Tensor, and members of `backtrail`.
-    Raises BuildError with the compiler's output, FileNotFoundError for a missing source,
-    RuntimeError for a missing compiler, ValueError for an op's name that is taken.
+    On the command line: `python -m backtrail.cpp_extension --cmake-dir`.
     """
-    files = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    texts = [Path(f).read_bytes() for f in files]
-    library = _build(
-        name, [Path(f) for f in files], texts, tuple(extra_cflags), build_directory, verbose
-    )
-    if library not in _loaded:
-        _loaded[library] = _register(library)
-    return _loaded[library]
+    return str(Path(__file__).resolve().parent / "cmake")
 
 
-def load_inline(name: str, cpp_sources: str | Sequence[str], **kwargs: Any) -> SimpleNamespace:
-    """Compile ops from C++ text; the include of op.h may be left out. Otherwise as `load`."""
-    texts = [cpp_sources] if isinstance(cpp_sources, str) else list(cpp_sources)
-    folder = Path(kwargs.get("build_directory") or _cache_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{name}.cpp"
-    body = "\n".join(texts)
-    if "backtrail/op.h" not in body:
-        body = "#include <backtrail/op.h>\nusing namespace backtrail;\n" + body
-    if not source.exists() or source.read_text() != body:
-        source.write_text(body)
-    return load(name, [source], **kwargs)
-
-
-def _build(
-    name: str,
-    files: list[Path],
-    texts: list[bytes],
-    extra: tuple[str, ...],
-    folder: str | os.PathLike[str] | None,
-    verbose: bool,
-) -> Path:
-    import hashlib
-    import shutil
-    import subprocess
-
+def _checked(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError(f"cpp_extension: {name!r} is no name for a library: letters, digits")
-    info = _core.build_info()
-    compiler = os.environ.get("CXX", "c++")
-    flags = [*_FLAGS, *_TARGET_FLAGS.get(info["isa"], ()), *extra, f"-I{INCLUDE}"]
-    flags.append(f"-DBACKTRAIL_TARGET=user_{name}")
-    headers = [p.read_bytes() for p in sorted((INCLUDE / "backtrail").glob("*.h"))]
-    key = hashlib.sha256(b"\0".join([*texts, *headers, repr((compiler, flags)).encode()]))
-    target = Path(folder) if folder is not None else _cache_folder()
-    library = target / f"{name}-{key.hexdigest()[:16]}.so"
-    if library.exists():
-        return library
-    found = shutil.which(compiler.split()[0])
-    if found is None:
-        raise RuntimeError(
-            f"cpp_extension: no C++ compiler: {compiler!r} was not found; install g++ (or clang++) "
-            f"or name one in the environment variable CXX"
+        raise ValueError(
+            f"cpp_extension: the name {name!r} of a library must be letters, digits and underscores"
         )
-    target.mkdir(parents=True, exist_ok=True)
-    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    command = [*compiler.split(), *flags, *map(str, files), "-o", str(unfinished)]
-    if verbose:
-        print(" ".join(command))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        unfinished.unlink(missing_ok=True)
-        raise BuildError(f"cpp_extension: {name} did not compile\n{done.stderr.strip()}")
-    os.replace(unfinished, library)  # two processes may build the same library at once
-    return library
+    return name
 
 
-def _register(library: Path) -> SimpleNamespace:
-    functions = {}
-    for op in _core.load_library(str(library)):
-        ops[op.name] = op
-        publish_derivative(op)
-        functions[op.name] = publish(op)
-        setattr(functional, op.name, functions[op.name])
-    return SimpleNamespace(**functions)
+def _check_complete(library: Path) -> None:
+    """Raise if a file ends before its own last table: to load it would kill the process."""
+    data = library.read_bytes()
+    if data[:5] == b"\x7fELF\x02":  # the table of sections comes last
+        table = int.from_bytes(data[40:48], sys.byteorder)
+        entry, count = (int.from_bytes(data[i : i + 2], sys.byteorder) for i in (58, 60))
+        if len(data) >= 64 and table + entry * count <= len(data):
+            return
+    raise RuntimeError(
+        f"cpp_extension.load_library: {library} is not a complete shared library; build it again"
+    )
+
+
+def _register(library: Path) -> Ops:
+    with _lock:
+        if library not in _loaded:
+            functions = {}
+            for op in _core.load_library(str(library)):
+                ops[op.name] = op
+                publish_derivative(op)
+                functions[op.name] = publish(op)
+                setattr(functional, op.name, functions[op.name])
+            _loaded[library] = Ops(**functions)
+        return _loaded[library]
+
+
+def main() -> None:
+    """Print where CMake finds the package, or a compiler the headers."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m backtrail.cpp_extension", description=main.__doc__)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--cmake-dir", action="store_true", help="for cmake -Dbacktrail_ROOT=")
+    kind.add_argument("--include-dir", action="store_true", help="for the compiler's -I")
+    print(cmake_path() if parser.parse_args().cmake_dir else include_paths()[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -195,7 +195,7 @@ Array full(const Dims& shape, py::handle value, DType dtype) {
     return constant("zeros", a);
   }
   store(a, 0, n.f, n.i);
-  kernels().numeric->copy_strided(a.data(), 1, a.data(), 0, a.numel(), a.item());
+  kernels().copies->strided(a.data(), 1, a.data(), 0, a.numel(), a.item());
   return constant("full", a);
 }
 

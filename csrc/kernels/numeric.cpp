@@ -1,4 +1,4 @@
-// The NumericTable of one instruction set, with its conversions and strided copies.
+// The NumericTable of one instruction set, with its conversions.
 #include "backtrail/simd.h"
 #include "kernels/numeric_table.h"
 
@@ -94,93 +94,6 @@ constexpr void fill_converts(ConvertKernel* to) {
   to[6] = convert<From, Bfloat16>;
 }
 
-template <class T>
-void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n) {
-  T* __restrict d = static_cast<T*>(dst);
-  const T* __restrict s = static_cast<const T*>(src);
-  if (dst_stride == 1 && src_stride == 1) {
-    __builtin_memcpy(d, s, std::size_t(n) * sizeof(T));
-  } else if (src_stride == 0) {
-    T x = n > 0 ? *s : T(0);
-    if (dst_stride == 1)
-      for (int64_t i = 0; i < n; ++i) d[i] = x;
-    else
-      for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = x;
-  } else if (dst_stride == 1 && src_stride == -1) {
-    for (int64_t i = 0; i < n; ++i) d[i] = s[-i];
-  } else if (dst_stride == 1) {
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4, s += 4 * src_stride) {
-      T a = s[0], b = s[src_stride], c = s[2 * src_stride], e = s[3 * src_stride];
-      d[i] = a, d[i + 1] = b, d[i + 2] = c, d[i + 3] = e;
-    }
-    for (; i < n; ++i, s += src_stride) d[i] = *s;
-  } else {
-    for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = s[i * src_stride];
-  }
-}
-
-// Elements (i, j) of a block, 64 bytes by 64 bytes at a time where it is whole: each line of the
-// source is read once, and each line of the destination is written once.
-template <class T>
-void transpose_tile(T* to, int64_t dst_stride, const T* from, int64_t src_stride, int64_t height,
-                    int64_t width) {
-  constexpr int64_t kTile = 64 / sizeof(T);
-  if (height < kTile || width < kTile) {
-    for (int64_t a = 0; a < height; ++a)
-      for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
-    return;
-  }
-  alignas(64) T tile[kTile][kTile];
-  for (int64_t b = 0; b < kTile; ++b)
-    __builtin_memcpy(tile[b], from + b * src_stride, sizeof(tile[b]));
-  for (int64_t a = 0; a < kTile; ++a) {
-    alignas(64) T row[kTile];
-    for (int64_t b = 0; b < kTile; ++b) row[b] = tile[b][a];
-    __builtin_memcpy(to + a * dst_stride, row, sizeof(row));
-  }
-}
-
-// In blocks of 4 x 4 tiles, so that neighbouring lines of both sides are used close in time.
-template <class T>
-void transpose(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t rows,
-               int64_t columns) {
-  constexpr int64_t kTile = 64 / sizeof(T), kBlock = 4 * kTile;
-  T* d = static_cast<T*>(dst);
-  const T* s = static_cast<const T*>(src);
-  auto least = [](int64_t a, int64_t b) { return a < b ? a : b; };
-  for (int64_t i = 0; i < rows; i += kBlock)
-    for (int64_t j = 0; j < columns; j += kBlock)
-      for (int64_t y = j; y < least(j + kBlock, columns); y += kTile)
-        for (int64_t x = i; x < least(i + kBlock, rows); x += kTile)
-          transpose_tile(d + x * dst_stride + y, dst_stride, s + x + y * src_stride, src_stride,
-                         least(kTile, rows - x), least(kTile, columns - y));
-}
-
-// Calls f with an integer of `item_size` bytes.
-template <class F>
-void by_item_size(size_t item_size, F f) {
-  switch (item_size) {
-    case 1: return f(uint8_t());
-    case 2: return f(uint16_t());
-    case 4: return f(uint32_t());
-    default: return f(uint64_t());
-  }
-}
-
-void copy_strided(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n,
-                  size_t item_size) {
-  by_item_size(item_size,
-               [&](auto item) { copy_items<decltype(item)>(dst, dst_stride, src, src_stride, n); });
-}
-
-void copy_transposed(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
-                     int64_t rows, int64_t columns, size_t item_size) {
-  by_item_size(item_size, [&](auto item) {
-    transpose<decltype(item)>(dst, dst_stride, src, src_stride, rows, columns);
-  });
-}
-
 constexpr NumericTable make_table() {
   NumericTable t{};
   fill_converts<float>(t.convert[int(DType::f32)]);
@@ -197,8 +110,6 @@ constexpr NumericTable make_table() {
   t.convert[int(DType::u8)][int(DType::u8)] = same<uint8_t>;
   t.convert[int(DType::b8)][int(DType::b8)] = same<uint8_t>;
   t.convert[int(DType::bf16)][int(DType::bf16)] = same<uint16_t>;
-  t.copy_strided = copy_strided;
-  t.copy_transposed = copy_transposed;
   t.random_f32 = &random_f32;
   t.random_f64 = &random_f64;
   t.random_bits = random_bits;

@@ -24,6 +24,7 @@ extern const ConvTable<double> conv_f64;
 extern const PoolTable<float> pool_f32;
 extern const PoolTable<double> pool_f64;
 extern const NumericTable numeric;
+extern const CopyTable copies;
 
 #define BACKTRAIL_NAME_(x) #x
 #define BACKTRAIL_NAME(x) BACKTRAIL_NAME_(x)
@@ -48,7 +49,8 @@ const KernelTable table = {
     &conv_f64,
     &pool_f32,
     &pool_f64,
-    &numeric};
+    &numeric,
+    &copies};
 
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/attention_table.h"
 #include "kernels/conv_table.h"
+#include "kernels/copy_table.h"
 #include "kernels/gemm_table.h"
 #include "kernels/numeric_table.h"
 #include "kernels/pointwise_table.h"
@@ -33,6 +34,7 @@ struct KernelTable {
   const PoolTable<float>* pool_f32;
   const PoolTable<double>* pool_f64;
   const NumericTable* numeric;  // conversions, random numbers, optimizer updates
+  const CopyTable* copies;
 };
 
 // The table in use. BACKTRAIL_ISA=v2|v3|v4 overrides the choice (never beyond what the CPU has).

@@ -72,6 +72,13 @@ inline bool in_range(const int64_t* index, int64_t n, int64_t size, int64_t low 
   return !(signs >> 63);
 }
 
+// The same, telling `wrong` of it.
+inline bool in_range(const int64_t* index, int64_t n, int64_t size, std::atomic<bool>& wrong) {
+  if (in_range(index, n, size)) return true;
+  wrong.store(true, std::memory_order_relaxed);
+  return false;
+}
+
 [[noreturn]] inline void fail_indices(const char* op, const int64_t* index, int64_t n, int dim,
                                       int64_t size, int64_t low = 0) {
   for (int64_t i = 0; i < n; ++i)

@@ -1,131 +1,11 @@
 // Reading and writing by index: embedding, gather, scatter, index_select, index_add, x[i, j] and
 // its assignment.
-//
-// Additions to one element always run in the order of the index, whatever the cut: every task owns
-// the elements that it writes.
-#include <algorithm>
-
 #include "plan/arguments.h"
+#include "plan/index_rows.h"
 #include "plan/rearrange.h"
-#include "plan/registry.h"
-#include "plan/short_copy.h"
 
 namespace backtrail {
 namespace {
-
-// --- rows: an index picks positions along `size` of a tensor seen as (outer, size, inner) ---
-
-// dst[o, i, :] = src[o, index[i], :].
-void take_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,
-               const char* src, char* dst) {
-  int64_t bytes = shape.inner * int64_t(item);
-  int64_t per_task = bytes < 65536 ? 65536 / (bytes ? bytes : 1) : 1;
-  auto run = [&](auto row) {
-    using Row = decltype(row);
-    for_chunks(
-        shape.outer * count, 3 + double(bytes) * 0.1,
-        [&](int64_t begin, int64_t end) {
-          for (int64_t r = begin; r < end;) {
-            int64_t o = r / count, i = r - o * count;
-            int64_t stop = count - i < end - r ? count : i + end - r;
-            const char* base = src + o * shape.size * bytes;
-            const int64_t* picked = index;  // here no store can change them
-            char* to = dst + r * bytes;
-            const int64_t size = sizeof(Row) > 1 ? int64_t(sizeof(Row)) : bytes;
-            r += stop - i;
-            for (; i < stop; ++i, to += size) {
-              if constexpr (sizeof(Row) > 1)
-                std::memcpy(to, base + picked[i] * size, sizeof(Row));
-              else
-                copy_run(to, base + picked[i] * size, size);
-            }
-          }
-        },
-        per_task);
-  };
-  struct Line {
-    char bytes[64];
-  };
-  switch (bytes) {
-    case 2: return run(uint16_t());
-    case 4: return run(uint32_t());
-    case 8: return run(uint64_t());
-    case 64: return run(Line());
-    default: return run(char());
-  }
-}
-
-constexpr int64_t kVectorRow = 16;  // elements from which a row is worth a kernel's call
-
-// body(o, begin, end, low, high) over all of (outer, inner columns, positions): each task sees
-// every index but owns columns [begin, end) of the positions [low, high).
-template <class F>
-void for_owned(const Around& shape, int64_t count, size_t item, F&& body) {
-  double work = double(shape.outer) * double(count) * (2 + 0.3 * double(shape.inner));
-  int64_t column = shape.inner, range = shape.size;
-  if (work > 50e3 && shape.outer < 8) {
-    const int64_t line = 64 / int64_t(item);  // elements of a cache line
-    if (shape.size >= 4)
-      range = shape.size / 4 + 1;
-    else if (shape.inner >= 16 * line)
-      column = std::max(8 * line, (shape.inner / 8 + line - 1) / line * line);
-  }
-  int64_t columns = chunks(shape.inner, column ? column : 1);
-  int64_t ranges = chunks(shape.size, range ? range : 1);
-  parallel_for(shape.outer * columns * ranges, work, [&](int64_t t) {
-    int64_t o = t / (columns * ranges), c = t / ranges % columns, r = t % ranges;
-    int64_t begin = c * column, low = r * range;
-    body(o, begin, begin + column < shape.inner ? begin + column : shape.inner, low,
-         low + range < shape.size ? low + range : shape.size);
-  });
-}
-
-// dst[o, index[i], :] += alpha * src[o, i, :], skipping the index `skip`.
-template <class T>
-PointwiseKernel add_kernel() {
-  const PointwiseKernels& k = find_op("add")->pointwise->kernels.forward;
-  return std::is_same_v<T, float> ? k.f32 : std::is_same_v<T, double> ? k.f64 : nullptr;
-}
-
-template <class T>
-void add_rows(const Around& shape, const int64_t* index, int64_t count, const T* src, T* dst,
-              T alpha = T(1), int64_t skip = -1) {
-  const PointwiseKernel add = shape.inner >= kVectorRow ? add_kernel<T>() : nullptr;
-  const double factor[kMaxAttrs] = {double(alpha)};
-  constexpr int64_t every[2] = {-1, -1};
-  for_owned(shape, count, sizeof(T),
-            [&](int64_t o, int64_t begin, int64_t end, int64_t low, int64_t high) {
-              for (int64_t i = 0; i < count; ++i) {
-                int64_t at = index[i];
-                if (at < low || at >= high || at == skip) continue;
-                const T* s = src + (o * count + i) * shape.inner;
-                T* d = dst + (o * shape.size + at) * shape.inner;
-                if (add) {
-                  const void* operands[2] = {d + begin, s + begin};
-                  add(d + begin, operands, every, end - begin, factor);
-                } else if (alpha == T(1))
-                  for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + s[j]);
-                else
-                  for (int64_t j = begin; j < end; ++j) d[j] = T(d[j] + alpha * s[j]);
-              }
-            });
-}
-
-// dst[o, index[i], :] = src[o, i, :]; of equal indices the last one wins.
-void put_rows(const Around& shape, size_t item, const int64_t* index, int64_t count,
-              const char* src, char* dst) {
-  int64_t row = shape.inner * int64_t(item);
-  for_owned(shape, count, item,
-            [&](int64_t o, int64_t begin, int64_t end, int64_t low, int64_t high) {
-              int64_t from = begin * int64_t(item), bytes = (end - begin) * int64_t(item);
-              for (int64_t i = 0; i < count; ++i) {
-                int64_t at = index[i];
-                if (at < low || at >= high) continue;
-                std::memcpy(dst + (o * shape.size + at) * row + from,
-                            src + (o * count + i) * row + from, size_t(bytes));
-              }
-            });
-}
 
 // --- embedding ---
 
@@ -323,11 +203,14 @@ struct Walk {
     }
   }
 
+  int64_t step(int k) const { return n ? steps[n - 1][k] : 0; }  // from a line to the next
+
   // body(index offset, x offset, other offset, count, step) for runs of `count` indices; the
   // position of the j-th is in the row that begins j * step (0 or 1, a constant) after x's offset.
+  // Before it check(index offset, count), for one run or several, which may say no.
   // Different lines and columns never meet in x; with `split`, neither do positions along `dim`.
-  template <class F>
-  void run(bool split, F&& body) const {
+  template <class C, class F>
+  void run(bool split, C&& check, F&& body) const {
     int64_t total = lines * along * width;
     int64_t wide = width >= 256 && lines < 8 ? 64 : width ? width : 1;
     int64_t depth = split && along > 8192 ? 4096 : along ? along : 1;
@@ -343,19 +226,30 @@ struct Walk {
         at[i] = rest % sizes[i];
         for (int k = 0; k < 3; ++k) o[k] += at[i] * steps[i][k];
       }
-      for (int64_t line = first; line < end_line; ++line) {
+      // The index of whole lines is one run, of which some are looked at ahead.
+      const int64_t ahead = last && pieces == 1 ? std::max<int64_t>(1, 1024 / along) : 1;
+      const int64_t inmost = n ? sizes[n - 1] : 1;
+      for (int64_t line = first; line < end_line;) {
+        const int64_t group = std::min({ahead, end_line - line, n ? inmost - at[n - 1] : 1});
         if (last) {
-          body(o[0] + p, o[1], o[2] + p, end - p, std::integral_constant<int64_t, 0>());
+          if (!check(o[0] + p, group * (end - p))) return;
+          for (int64_t g = 0; g < group; ++g)
+            body(o[0] + p + g * step(0), o[1] + g * step(1), o[2] + p + g * step(2), end - p,
+                 std::integral_constant<int64_t, 0>());
         } else {
-          for (int64_t q = p; q < end; ++q)
+          for (int64_t q = p; q < end; ++q) {
+            if (!check(o[0] + q * strides[0], w)) return;
             body(o[0] + q * strides[0], o[1], o[2] + q * strides[2], w,
                  std::integral_constant<int64_t, 1>());
+          }
         }
-        for (int i = n - 1; i >= 0; --i) {
-          bool carry = ++at[i] == sizes[i];
-          for (int k = 0; k < 3; ++k) o[k] += steps[i][k] - (carry ? at[i] * steps[i][k] : 0);
-          if (!carry) break;
+        line += group;
+        if (n) at[n - 1] += group;
+        for (int k = 0; k < 3; ++k) o[k] += group * step(k);
+        for (int i = n - 1; i > 0 && at[i] == sizes[i]; --i) {
+          for (int k = 0; k < 3; ++k) o[k] += steps[i - 1][k] - sizes[i] * steps[i][k];
           at[i] = 0;
+          ++at[i - 1];
         }
       }
     });
@@ -396,12 +290,14 @@ void execute_gather(const Call& c) {
   by_item_size(x.item(), [&](auto zero) {
     using T = decltype(zero);
     const T* from = x.data<T>();
-    T* to = c.out[0].data<T>();
-    walk.run(true, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t, int64_t count,
-                                                auto step) {
-      if (!in_range(at + i, count, size)) return wrong.store(true, std::memory_order_relaxed);
-      for (int64_t j = 0; j < count; ++j) to[i + j] = from[x0 + j * step + at[i + j] * along];
-    });
+    auto check = [&](int64_t i, int64_t count) { return in_range(at + i, count, size, wrong); };
+    walk.run(true, check,
+             [=, to = c.out[0].data<T>(), along = walk.strides[1]](int64_t i, int64_t x0, int64_t,
+                                                                   int64_t count, auto step) {
+#pragma GCC unroll 8
+               for (int64_t j = 0; j < count; ++j)
+                 to[i + j] = from[x0 + j * step + at[i + j] * along];
+             });
   });
   if (wrong) fail_indices(c.name, at, index.numel(), dim, size);
 }
@@ -429,11 +325,14 @@ void scatter(const Call& c, F&& update) {
             src.ndim() ? src.shape : one, dim);
   const T* from = src.data<T>();
   T* to = out.data<T>();
-  walk.run(false, [&, along = walk.strides[1]](int64_t i, int64_t x0, int64_t s0, int64_t count,
-                                               auto step) {
-    if (!in_range(at + i, count, size)) return wrong.store(true, std::memory_order_relaxed);
-    for (int64_t j = 0; j < count; ++j) update(to[x0 + j * step + at[i + j] * along], from[s0 + j]);
-  });
+  auto check = [&](int64_t i, int64_t count) { return in_range(at + i, count, size, wrong); };
+  walk.run(
+      false, check,
+      [=, along = walk.strides[1]](int64_t i, int64_t x0, int64_t s0, int64_t count, auto step) {
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < count; ++j)
+          update(to[x0 + j * step + at[i + j] * along], from[s0 + j]);
+      });
   if (wrong) fail_indices(c.name, at, index.numel(), dim, size);
 }
 void execute_scatter(const Call& c) {

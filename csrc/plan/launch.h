@@ -73,12 +73,13 @@ struct Launch {
   bool dense[kOperands];           // lies as the result is numbered
   enum Manner : uint8_t {
     nothing,     // there are no elements
-    flat,        // one run of equal, dense operands
+    flat,        // one run of dense operands, and of rows that repeat at a power of two
     rows,        // long rows, each where it lies
     blocks,      // any strides and dtypes: gathered, computed in L1, scattered
     transposed,  // a copy whose source is dense along another dimension
   } manner;
   char* base[kOperands];
+  int64_t period = 0;  // of the inputs of a flat run that are neither constant nor dense
   Splat splats[kOperands];
   Space space;  // but of flat runs
 

@@ -12,11 +12,12 @@
 namespace backtrail {
 namespace {
 
+constexpr int64_t kSplats = 16;    // rows whose single elements are repeated at once
 constexpr int64_t kLongRow = 128;  // rows of which run in place instead of being gathered
 
 // Repeat one element over a 64-byte vector.
 void splat(Splat& s, const void* element, size_t size) {
-  for (size_t i = 0; i < 64; i += size) std::memcpy(s.bytes + i, element, size);
+  kernels().copies->repeated(s.bytes, element, 0, 1, int64_t(64 / size), size);
 }
 
 PointwiseKernel choose(const PointwiseKernels& k, DType compute) {
@@ -27,28 +28,47 @@ PointwiseKernel choose(const PointwiseKernels& k, DType compute) {
 template <bool gather>
 void transfer(const Space& s, int j, char* base, char* block, int64_t start, int64_t n,
               size_t size) {
-  auto copy = kernels().numeric->copy_strided;
+  const CopyTable& copies = *kernels().copies;
+  const int64_t item = int64_t(size);
   int64_t index[kMaxDims];
   int64_t offset = s.locate(j, start, index);
   const int last = s.n - 1;
-  const int64_t step = s.strides[j][last];
+  const int64_t step = s.strides[j][last], width = s.shape[last];
   while (n > 0) {
-    int64_t run = std::min(n, s.shape[last] - index[last]);
-    char* p = base + offset * int64_t(size);
-    if (step == 1 && run * int64_t(size) <= kShortCopy)
-      gather ? copy_short(block, p, run * int64_t(size))
-             : copy_short(p, block, run * int64_t(size));
-    else if (gather && step == 0 && size == 4)
-      fill_short(block, p, run);
-    else if (gather)
-      copy(block, 1, p, step, run, size);
-    else
-      copy(p, step, block, 1, run, size);
-    block += run * int64_t(size);
-    n -= run;
-    offset += run * step;
-    index[last] += run;
-    for (int d = last; d > 0 && index[d] == s.shape[d]; --d) {
+    const int64_t run = std::min(n, width - index[last]);
+    char* p = base + offset * item;
+    int64_t rows = 1;
+    if (run == width && last > 0) {  // whole rows, as many as lie at equal distances
+      const int64_t next = s.strides[j][last - 1];
+      rows = std::min(n / width, s.shape[last - 1] - index[last - 1]);
+      if (step == 1 && gather)
+        copies.rows(block, width * item, p, next * item, rows, width * item);
+      else if (step == 1)
+        copies.rows(p, next * item, block, width * item, rows, width * item);
+      else if (step == 0 && gather)
+        copies.repeated(block, p, next, rows, width, size);
+      else
+        for (int64_t r = 0; r < rows; ++r) {
+          char *there = p + r * next * item, *here = block + r * width * item;
+          gather ? copies.strided(here, 1, there, step, width, size)
+                 : copies.strided(there, step, here, 1, width, size);
+        }
+      offset += rows * next;
+      index[last - 1] += rows;
+    } else {
+      gather ? copies.strided(block, 1, p, step, run, size)
+             : copies.strided(p, step, block, 1, run, size);
+      offset += run * step;
+      index[last] += run;
+      if (last > 0 && index[last] == width) {
+        offset += s.strides[j][last - 1] - width * step;
+        index[last] = 0;
+        ++index[last - 1];
+      }
+    }
+    block += rows * run * item;
+    n -= rows * run;
+    for (int d = last - 1; d > 0 && index[d] == s.shape[d]; --d) {
       offset += s.strides[j][d - 1] - s.shape[d] * s.strides[j][d];
       index[d] = 0;
       ++index[d - 1];
@@ -66,30 +86,53 @@ void run_rows(const Launch& l, const Space& s) {
   parallel_for(groups * cuts, double(s.numel) * 0.5, [&](int64_t task) {
     const int64_t begin = task % cuts * length, n = std::min(length, row - begin);
     const int64_t first = task / cuts * rows_per_task;
-    for (int64_t r = first; r < std::min(rows, first + rows_per_task); ++r) {
-      const void* in[kOperands];
-      int64_t mask[kOperands];
-      Splat local[kOperands];
-      int64_t index[kMaxDims];
-      char* out = nullptr;
-      for (int j = 0; j <= l.n_in; ++j) {
-        const size_t size = item_size(l.dtypes[j]);
-        if (l.constant[j]) {
-          in[j] = l.splats[j].bytes, mask[j] = 0;
-          continue;
-        }
-        int64_t step = s.strides[j][last];
-        char* p = l.base[j] + (s.locate(j, r * row, index) + begin * step) * int64_t(size);
-        if (j == l.n_in) {
-          out = p;
-        } else if (step == 0) {
-          splat(local[j], p, size);
-          in[j] = local[j].bytes, mask[j] = 0;
-        } else {
-          in[j] = p, mask[j] = -1;
-        }
+    const int64_t end = std::min(rows, first + rows_per_task);
+    int64_t index[kMaxDims], offset[kOperands], mask[kOperands], item[kOperands];
+    const void* in[kOperands];
+    int varying[kOperands], n_varying = 0;
+    Splat local[kOperands][kSplats];
+    for (int j = 0; j <= l.n_in; ++j) {
+      mask[j] = l.constant[j] || s.strides[j][last] == 0 ? 0 : -1;
+      item[j] = int64_t(item_size(l.dtypes[j]));
+      if (l.constant[j]) {
+        in[j] = l.splats[j].bytes;
+        continue;
       }
-      l.kernel(out, in, mask, n, l.attrs);
+      varying[n_varying++] = j;
+      offset[j] = s.locate(j, first * row, index) + begin * s.strides[j][last];
+    }
+    for (int64_t r = first; r < end;) {
+      // Rows that follow at equal distances.
+      const int64_t group =
+          std::min({end - r, kSplats, last ? s.shape[last - 1] - index[last - 1] : 1});
+      int64_t step[kOperands];
+      for (int v = 0; v < n_varying; ++v) {
+        const int j = varying[v];
+        step[j] = last ? s.strides[j][last - 1] : 0;
+        in[j] = l.base[j] + offset[j] * item[j];
+        offset[j] += group * step[j];
+        step[j] *= item[j];
+        if (mask[j]) continue;
+        kernels().copies->repeated(local[j], in[j], step[j] / item[j], group,
+                                   int64_t(sizeof(Splat)) / item[j], size_t(item[j]));
+        in[j] = local[j];
+        step[j] = sizeof(Splat);
+      }
+      for (int64_t k = 0; k < group; ++k) {
+        l.kernel(const_cast<void*>(in[l.n_in]), in, mask, n, l.attrs);
+        for (int v = 0; v < n_varying; ++v)
+          in[varying[v]] = static_cast<const char*>(in[varying[v]]) + step[varying[v]];
+      }
+      r += group;
+      if (last) index[last - 1] += group;
+      for (int d = last - 1; d > 0 && index[d] == s.shape[d]; --d) {
+        for (int v = 0; v < n_varying; ++v) {
+          const int64_t* strides = s.strides[varying[v]];
+          offset[varying[v]] += strides[d - 1] - s.shape[d] * strides[d];
+        }
+        index[d] = 0;
+        ++index[d - 1];
+      }
     }
   });
 }
@@ -138,9 +181,9 @@ void run_flat(const Launch& l) {
     const void* in[kOperands];
     int64_t mask[kOperands];
     for (int j = 0; j < l.n_in; ++j) {
-      mask[j] = l.constant[j] ? 0 : -1;
-      in[j] =
-          l.constant[j] ? l.splats[j].bytes : l.base[j] + begin * int64_t(item_size(l.dtypes[j]));
+      const int64_t item = int64_t(item_size(l.dtypes[j]));
+      mask[j] = l.constant[j] ? 0 : l.dense[j] ? -1 : l.period - 1;
+      in[j] = l.constant[j] ? l.splats[j].bytes : l.base[j] + (begin & mask[j]) * item;
     }
     l.kernel(l.base[l.n_in] + begin * int64_t(item_size(l.dtypes[l.n_in])), in, mask, n, l.attrs);
   };
@@ -160,8 +203,17 @@ int64_t repeated_row(const Launch& l, int j) {
   return repeats ? s.shape[1] : 0;
 }
 
+// Whether an input has one element for each row of the result, which has two dimensions.
+bool repeated_column(const Launch& l, int j) {
+  const Space& s = l.space;
+  return !l.constant[j] && s.n == 2 && s.strides[j][1] == 0 && l.arrays[j]->dtype == l.dtypes[j];
+}
+
 void run_blocks(const Launch& l) {
-  const int64_t size = Launch::task(l.numel);
+  // Blocks are of whole rows, where those are short.
+  const int64_t width = l.space.shape[l.space.n - 1];
+  const int64_t block = width < Launch::kBlock ? Launch::kBlock / width * width : Launch::kBlock;
+  const int64_t size = Launch::task(l.numel) / block * block;
   // A copy into dense memory needs no room on the way.
   if (is_copy(l.kernel) && l.n_in == 1 && l.dense[1] && !l.dense[0] && !l.constant[0] &&
       l.arrays[0]->dtype == l.arrays[1]->dtype && l.arrays[0]->dtype == l.dtypes[0]) {
@@ -176,20 +228,29 @@ void run_blocks(const Launch& l) {
     char* room = static_cast<char*>(scratch(kOperands * Launch::kRoom, 3));
     const int64_t end = std::min(l.numel, (task + 1) * size);
     int64_t row[kOperands];
+    bool column[kOperands];
     for (int j = 0; j < l.n_in; ++j) {  // so often that a block from any place in it can be read
       row[j] = repeated_row(l, j);
-      const int64_t item = int64_t(item_size(l.dtypes[j])), most = (Launch::kBlock + row[j]) * item;
+      column[j] = width < Launch::kBlock && repeated_column(l, j);
+      const int64_t item = int64_t(item_size(l.dtypes[j])), most = (block + row[j]) * item;
       char* to = room + size_t(j) * Launch::kRoom;
       for (int64_t k = 0; row[j] && k < most; k += row[j] * item)
         copy_run(to + k, l.base[j], std::min(row[j] * item, most - k));
     }
-    for (int64_t i = task * size; i < end; i += Launch::kBlock) {
-      const int64_t n = std::min(Launch::kBlock, end - i);
+    for (int64_t i = task * size; i < end; i += block) {
+      const int64_t n = std::min(block, end - i);
       const void* in[kOperands];
       int64_t mask[kOperands];
       for (int j = 0; j < l.n_in; ++j) {
         mask[j] = l.constant[j] ? 0 : -1;
         char* own = room + size_t(j) * Launch::kRoom;
+        if (column[j]) {
+          const int64_t item = int64_t(item_size(l.dtypes[j])), step = l.space.strides[j][0];
+          kernels().copies->repeated(own, l.base[j] + i / width * step * item, step, n / width,
+                                     width, size_t(item));
+          in[j] = own;
+          continue;
+        }
         in[j] = l.constant[j] ? l.splats[j].bytes
                 : row[j]      ? own + i % row[j] * int64_t(item_size(l.dtypes[j]))
                               : l.load(j, i, n, own);
@@ -212,7 +273,7 @@ int other_dim(const Launch& l) {
   constexpr int64_t kLeast = 8;
   const Space& s = l.space;
   const int last = s.n - 1;
-  if (s.strides[1][last] != 1 || s.shape[last] < 2) return -1;
+  if (s.strides[1][last] != 1 || s.strides[0][last] == 0 || s.shape[last] < 2) return -1;
   for (int d = 0; d < last; ++d)
     if (s.strides[0][d] == 1 && s.shape[d] >= kLeast) return d;
   return -1;
@@ -237,9 +298,9 @@ void run_transposed(const Launch& l) {
     const int64_t first = task % bands * band, rows = std::min(band, s.shape[d] - first);
     from += first;
     to += first * s.strides[1][d];
-    kernels().numeric->copy_transposed(l.base[1] + to * int64_t(size), s.strides[1][d],
-                                       l.base[0] + from * int64_t(size), s.strides[0][last], rows,
-                                       s.shape[last], size);
+    kernels().copies->transposed(l.base[1] + to * int64_t(size), s.strides[1][d],
+                                 l.base[0] + from * int64_t(size), s.strides[0][last], rows,
+                                 s.shape[last], size);
   });
 }
 
@@ -290,6 +351,17 @@ Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, boo
   for (int j = 0; j <= n_in; ++j) varying[j] = constant[j] ? nullptr : arrays[j];
   space = Space(out.shape, varying, n_in + 1);
   const int last = space.n - 1;
+  // Whole rows lie in every task, whose kernels wrap around in them.
+  const int64_t width = space.shape[last];
+  bool periodic = same_types && dense[n_in] && last == 1 && width >= 16 && width <= kBlock &&
+                  (width & (width - 1)) == 0;
+  for (int j = 0; periodic && j < n_in; ++j)
+    periodic = constant[j] || dense[j] || (space.strides[j][0] == 0 && space.strides[j][1] == 1);
+  if (periodic) {
+    period = width;
+    manner = flat;
+    return;
+  }
   bool in_rows = same_types && space.shape[last] >= kLongRow;
   for (int j = 0; in_rows && j <= n_in; ++j)
     in_rows =

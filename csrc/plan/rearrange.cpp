@@ -56,8 +56,9 @@ void execute_cat(const Call& c) {
       int64_t begin = at > low ? at : low, end = at + bytes < high ? at + bytes : high;
       const char* from = c.in[k].data() + (begin - at);
       char* to = out.data() + begin;
-      for (int64_t r = first; r < last && begin < end; ++r)
-        copy_run(to + r * row, from + r * bytes, end - begin);
+      if (begin < end)
+        kernels().copies->rows(to + first * row, row, from + first * bytes, bytes, last - first,
+                               end - begin);
       at += bytes;
     }
   });
@@ -152,7 +153,18 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   int64_t width = shape[last], shift = source.shift[last];
   bool in_place = true;  // of rows
   for (int i = 0; i < last; ++i) in_place = in_place && !source.reversed[i] && !source.shift[i];
-  auto copy = kernels().numeric->copy_strided;
+  const CopyTable& copies = *kernels().copies;
+  const int64_t bytes = width * item, turned = shift * item;
+  if (in_place && !source.reversed[last] && bytes <= kShortCopy)
+    return for_chunks(
+        numel / width, 2 + double(bytes) * 0.05,
+        [&](int64_t begin, int64_t end) {
+          const char* from = x.data() + begin * bytes;
+          char* to = out.data() + begin * bytes;
+          copies.rows(to, bytes, from + bytes - turned, bytes, end - begin, turned);
+          copies.rows(to + turned, bytes, from, bytes, end - begin, bytes - turned);
+        },
+        kChunk / width + 1);
   for_chunks(
       numel / width, 10 + double(width) * (source.reversed[last] ? 0.5 : 0.1),
       [&](int64_t begin, int64_t end) {
@@ -169,7 +181,7 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
           const char* from = x.data() + row * width * item;
           char* to = out.data() + r * width * item;
           if (source.reversed[last]) {
-            copy(to, 1, from + (width - 1) * item, -1, width, size_t(item));
+            copies.strided(to, 1, from + (width - 1) * item, -1, width, size_t(item));
           } else {
             copy_rolled(to, from + (width - shift) * item, shift * item);
             copy_rolled(to + shift * item, from, (width - shift) * item);
@@ -263,8 +275,8 @@ void execute_diag_embed(const Call& c) {
   zero_bytes(out.data(), out.numel() * item);
   int64_t start = offset < 0 ? -offset * size : offset;
   for (int64_t b = 0; n && b < x.numel() / n; ++b)
-    kernels().numeric->copy_strided(out.data() + (b * size * size + start) * item, size + 1,
-                                    x.data() + b * n * item, 1, n, size_t(item));
+    kernels().copies->strided(out.data() + (b * size * size + start) * item, size + 1,
+                              x.data() + b * n * item, 1, n, size_t(item));
 }
 
 // --- one_hot, nonzero ---

@@ -5,6 +5,7 @@
 // so that every order is stable.
 #include <algorithm>
 
+#include "kernels/table.h"
 #include "plan/arguments.h"
 #include "plan/scan.h"
 
@@ -36,15 +37,17 @@ auto key_of(T x) {
 
 // A key and a position. Lines of 2^32 elements or more, and 8-byte keys, take the wide form.
 struct WideEntry {
-  uint64_t key, at;
-  bool operator<(const WideEntry& o) const { return key != o.key ? key < o.key : at < o.at; }
+  uint64_t key_, at;
+  bool operator<(const WideEntry& o) const { return key_ != o.key_ ? key_ < o.key_ : at < o.at; }
   int64_t position() const { return int64_t(at); }
-  unsigned digit(int shift) const { return unsigned(key >> shift) & 0xFF; }
+  uint64_t key() const { return key_; }
+  unsigned digit(int shift) const { return unsigned(key_ >> shift) & 0xFF; }
 };
 struct Entry {
   uint64_t both;  // key above, position below
   bool operator<(const Entry& o) const { return both < o.both; }
   int64_t position() const { return int64_t(both & 0xFFFFFFFF); }
+  uint64_t key() const { return both >> 32; }
   unsigned digit(int shift) const { return unsigned(both >> (32 + shift)) & 0xFF; }
 };
 
@@ -112,33 +115,51 @@ void prepare_sort(Call& c) {
   c.out[1] = empty(c.in[0].shape, DType::i64);
 }
 
-// For every line of x along `dim`: write the first k of select(entries, spare, n) as values and
-// indices.
+// For every line of x along `dim`, in tasks of whole lines: write the first k of select(entries,
+// spare, n) as values and indices.
 template <class T, class E, class F>
 void order_lines(const Call& c, int dim, int64_t k, bool descending, double ns_each, F&& select) {
   const Array& x = c.in[0];
   Around shape(x.shape, dim);
   int64_t lines = shape.outer * shape.inner, n = shape.size;
   if (!lines || !n) return;
-  int64_t most = std::min(lines, kChunk / n + 1);
-  for_chunks(
-      lines, ns_each * double(n),
-      [&](int64_t begin, int64_t end) {
-        E* entries = line_entries<E>(n);
-        for (int64_t line = begin; line < end; ++line) {
-          int64_t o = line / shape.inner, j = line % shape.inner;
-          const T* from = x.data<T>() + o * n * shape.inner + j;
-          E* sorted = select(from, shape.inner, entries, entries + n, n, descending);
-          T* values = c.out[0].data<T>() + o * k * shape.inner + j;
-          int64_t* indices = c.out[1].data<int64_t>() + o * k * shape.inner + j;
-          for (int64_t i = 0; i < k; ++i) {
-            int64_t at = sorted[i].position();
-            values[i * shape.inner] = from[at * shape.inner];
-            indices[i * shape.inner] = at;
+  // Neighbouring lines that are not dense are brought together, where there is room.
+  constexpr int64_t kRoom = 1 << 20, kMost = 16;
+  const int64_t group = std::min({shape.inner, kMost, kRoom / n});
+  const int64_t groups = (shape.inner + group - 1) / std::max<int64_t>(group, 1);
+  auto one = [&](const T* from, int64_t stride, int64_t o, int64_t j) {
+    E* entries = line_entries<E>(n);
+    const E* sorted = select(from, stride, entries, entries + n, n, descending);
+    T* values = c.out[0].data<T>() + o * k * shape.inner + j;
+    int64_t* indices = c.out[1].data<int64_t>() + o * k * shape.inner + j;
+    for (int64_t i = 0; i < k; ++i) {
+      int64_t at = sorted[i].position();
+      values[i * shape.inner] = from[at * stride];
+      indices[i * shape.inner] = at;
+    }
+  };
+  if (group < 2)
+    return for_chunks(
+        lines, ns_each * double(n),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t line = begin; line < end; ++line) {
+            int64_t o = line / shape.inner, j = line % shape.inner;
+            one(x.data<T>() + o * n * shape.inner + j, shape.inner, o, j);
           }
+        },
+        kChunk / n + 1);
+  for_chunks(
+      shape.outer * groups, ns_each * double(n * group),
+      [&](int64_t begin, int64_t end) {
+        T* dense = static_cast<T*>(scratch(size_t(group * n) * sizeof(T), 2));
+        for (int64_t g = begin; g < end; ++g) {
+          int64_t o = g / groups, j = g % groups * group, count = std::min(group, shape.inner - j);
+          kernels().copies->transposed(dense, n, x.data<T>() + o * n * shape.inner + j, shape.inner,
+                                       count, n, sizeof(T));
+          for (int64_t i = 0; i < count; ++i) one(dense + i * n, 1, o, j + i);
         }
       },
-      most);
+      kChunk / (n * group) + 1);
 }
 
 void execute_sort(const Call& c) {
@@ -172,21 +193,53 @@ void prepare_topk(Call& c) {
   c.out[1] = empty(shape, DType::i64);
 }
 
-// The k first entries, in order: a buffer of candidates below the k-th best so far, cut back to k
-// whenever it is full.
+// The first i from `i` on with an entry below `limit`, or a few before it; else n. Positions only
+// grow, so that an equal key is not below.
+template <class T, class K>
+int64_t skip_above(const T* from, int64_t i, int64_t n, K limit, bool descending) {
+  constexpr int64_t kBlock = 32;
+  const K flip = descending ? K(~K(0)) : K(0);
+  for (; i + kBlock <= n; i += kBlock) {
+    unsigned below = 0;
+    for (int64_t j = 0; j < kBlock; ++j) below |= K(key_of(from[i + j]) ^ flip) < limit;
+    if (below) return i;
+  }
+  return i;
+}
+
+// The k first entries, in order. Few of them are kept sorted; else there is a buffer of candidates
+// below the k-th best so far, cut back to k whenever it is full.
 template <class T, class E>
 E* first_k(const T* from, int64_t stride, E* a, int64_t n, int64_t k, bool descending) {
-  int64_t room = std::min(n, 2 * k + 64), held = 0, i = 0;
+  constexpr int64_t kFew = 32;
+  using K = decltype(key_of(T()));
   if (k == 0) return a;
+  const bool few = k <= kFew;
+  int64_t room = few ? k : std::min(n, 2 * k + 64), held = 0, i = 0;
   for (; i < n && held < room; ++i) a[held++] = entry<E>(from[i * stride], i, descending);
+  if (few) std::sort(a, a + k);
   while (i < n) {
-    std::nth_element(a, a + (k - 1), a + held);
-    held = k;
+    if (!few) std::nth_element(a, a + (k - 1), a + held), held = k;
     E limit = a[k - 1];
-    for (; i < n && held < room; ++i) {
-      E x = entry<E>(from[i * stride], i, descending);
-      a[held] = x;
-      held += x < limit;
+    for (; i < n;) {
+      if (stride == 1) i = skip_above(from, i, n, K(limit.key()), descending);
+      const int64_t end = std::min(n, i + 32);
+      if (few) {
+        for (; i < end; ++i) {
+          const E x = entry<E>(from[i * stride], i, descending);
+          if (!(x < limit)) continue;
+          int64_t at = k - 1;
+          for (; at > 0 && x < a[at - 1]; --at) a[at] = a[at - 1];
+          a[at] = x;
+          limit = a[k - 1];
+        }
+      } else {
+        for (; i < end && held < room; ++i) {
+          a[held] = entry<E>(from[i * stride], i, descending);
+          held += a[held] < limit;
+        }
+        if (held == room) break;
+      }
     }
   }
   if (held > 2 * k) std::nth_element(a, a + k, a + held);
@@ -224,26 +277,52 @@ void prepare_searchsorted(Call& c) {
          c.name, to_string(sorted.shape).c_str(), to_string(values.shape).c_str());
   c.out[0] = empty(values.shape, DType::i64);
 }
+// 0 or 1, which the compiler must not turn into a branch: nobody could predict it.
+inline int64_t number(bool b) {
+  int64_t n = b;
+  asm("" : "+r"(n));
+  return n;
+}
+
+// Where each of `count` values belongs among s[0, n), for several values at once: their steps wait
+// for memory together. A step is the same whatever it finds.
+template <class T, class Before>
+void search(const T* s, int64_t n, const T* values, int64_t count, int64_t* out, Before before) {
+  constexpr int kTogether = 8;
+  for (int64_t i = 0; i < count; i += kTogether) {
+    const int many = int(std::min<int64_t>(kTogether, count - i));
+    T x[kTogether];
+    int64_t low[kTogether] = {};
+    for (int j = 0; j < kTogether; ++j) x[j] = values[i + (j < many ? j : 0)];
+    for (int64_t rest = n; rest > 1;) {
+      const int64_t half = rest / 2;
+      for (int j = 0; j < kTogether; ++j) low[j] += before(s[low[j] + half - 1], x[j]) ? half : 0;
+      rest -= half;
+    }
+    for (int j = 0; j < many; ++j) out[i + j] = low[j] + (n > 0 && before(s[low[j]], x[j]));
+  }
+}
+
 void execute_searchsorted(const Call& c) {
   const Array &sorted = c.in[0], &values = c.in[1];
-  bool right = integer_attr(c, 0) != 0;
-  int64_t n = sorted.shape.back(), numel = values.numel();
-  int64_t line = sorted.ndim() == 1 ? numel : values.shape.back();  // values for one sequence
+  const bool right = integer_attr(c, 0) != 0;
+  const int64_t n = sorted.shape.back(), numel = values.numel();
+  const int64_t line = sorted.ndim() == 1 ? numel : values.shape.back();  // values for one sequence
+  if (!numel) return;
   by_dtype(c.name, sorted.dtype, [&](auto zero) {
     using T = decltype(zero);
     for_chunks(
-        numel, 20,
+        numel, 10,
         [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            const T* s = sorted.data<T>() + i / line * n;
-            T x = values.data<T>()[i];
-            int64_t low = 0, high = n;
-            while (low < high) {
-              int64_t middle = low + (high - low) / 2;
-              bool before = right ? !(s[middle] > x) : !(s[middle] >= x);
-              (before ? low : high) = before ? middle + 1 : middle;
-            }
-            c.out[0].data<int64_t>()[i] = low;
+          while (begin < end) {
+            const T *s = sorted.data<T>() + begin / line * n, *x = values.data<T>() + begin;
+            const int64_t count = std::min(end, (begin / line + 1) * line) - begin;
+            int64_t* out = c.out[0].data<int64_t>() + begin;
+            if (right)  // NaN belongs at the end, in the sequence and among the values
+              search(s, n, x, count, out, [](T a, T b) { return number(a <= b) | number(b != b); });
+            else
+              search(s, n, x, count, out, [](T a, T b) { return number(a < b) | number(b != b); });
+            begin += count;
           }
         },
         1024);

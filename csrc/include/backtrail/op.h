@@ -268,11 +268,14 @@ inline void pointwise_loop(void* out, const void* const* in, const int64_t* mask
   using Out = std::conditional_t<std::is_same_v<Result, V>, T, bool>;
   constexpr int64_t L = V::lanes;
   Out* o = static_cast<Out*>(out);
+  // Copies that no store to `out` can change: they stay in registers.
+  const void* const p[] = {in[I]...};
+  const int64_t m[] = {mask[I]...};
   [[maybe_unused]] const V a[sizeof...(K) + 1] = {V(attrs[K])..., V(0)};
   int64_t i = 0;
-  for (; i + L <= n; i += L) f(load_argument<In, T>(in[I], i & mask[I])..., a[K]...).store(o + i);
+  for (; i + L <= n; i += L) f(load_argument<In, T>(p[I], i & m[I])..., a[K]...).store(o + i);
   if (int64_t rest = n - i; rest > 0)
-    f((mask[I] ? load_argument<In, T>(in[I], i, rest) : load_argument<In, T>(in[I], 0))..., a[K]...)
+    f((m[I] ? load_argument<In, T>(p[I], i, rest) : load_argument<In, T>(p[I], 0))..., a[K]...)
         .store(o + i, rest);
 }
 

@@ -1,0 +1,33 @@
+// Moving elements about, whatever they mean.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace backtrail {
+
+// Source and destination do not overlap. Items are of 1, 2, 4 or 8 bytes.
+struct CopyTable {
+  // dst[i * dst_stride] = src[i * src_stride] for i < n. Strides in items, of any sign, or 0 in
+  // src.
+  void (*strided)(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n,
+                  size_t item_size);
+
+  // dst[i * dst_stride + j] = src[i + j * src_stride] for i < rows, j < columns: a transpose, in
+  // tiles that use whole cache lines on both sides. Strides in items.
+  void (*transposed)(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
+                     int64_t rows, int64_t columns, size_t item_size);
+
+  // `bytes` bytes from src + i * src_step to dst + i * dst_step for i < rows. Steps in bytes.
+  void (*rows)(char* dst, int64_t dst_step, const char* src, int64_t src_step, int64_t rows,
+               int64_t bytes);
+
+  // dst[i * n + j] = src[i * src_stride] for i < rows, j < n.
+  void (*repeated)(void* dst, const void* src, int64_t src_stride, int64_t rows, int64_t n,
+                   size_t item_size);
+
+  // dst[i * n + j] = src[i * src_stride + index[j]] for i < rows, j < n.
+  void (*columns)(void* dst, const void* src, int64_t src_stride, int64_t rows,
+                  const int64_t* index, int64_t n, size_t item_size);
+};
+
+}  // namespace backtrail

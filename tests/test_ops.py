@@ -280,3 +280,19 @@ def test_division_with_remainder_is_exact(name: str, dtype: str) -> None:
     got = run(name, [a, b]).numpy()
     tolerance = 1e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(got, expected(name, [a, b]), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [n for n in SMOOTH if len(POINTWISE[n]["mask_inputs"]) > 1])
+def test_the_gradient_of_one_input_alone(name: str) -> None:
+    """Inputs whose value it does not use are not kept: nothing may be made of their places."""
+    for attrs in some_attrs(name):
+        xs = leaves(name)
+        y = apply(ops[name], xs, attrs)
+        wanted = [x for x in xs if x.requires_grad]
+        together = bt.autograd.grad(y, wanted, bt.ones_like(y), allow_unused=True)
+        for x, want in zip(wanted, together, strict=True):
+            alone = tuple(t if t is x else t.detach() for t in xs)
+            y = apply(ops[name], alone, attrs)
+            if want is not None:
+                (got,) = bt.autograd.grad(y, x, bt.ones_like(y))
+                assert equal_bytes(got, want)

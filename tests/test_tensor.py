@@ -377,3 +377,9 @@ def test_errors_name_the_op_and_the_rule(call: Any, kind: Any, text: str) -> Non
     message = str(error.value)
     assert "std::" not in message
     assert "backtrail::" not in message
+
+
+def test_fill_converts_to_the_dtype_of_the_tensor() -> None:
+    assert bt.zeros(2, dtype=bt.bool).fill_(1).tolist() == [True, True]
+    assert bt.zeros(2, dtype=bt.int64).fill_(2.7).tolist() == [2, 2]
+    assert bt.zeros(2).fill_(3).tolist() == [3.0, 3.0]

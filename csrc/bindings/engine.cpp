@@ -52,14 +52,18 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
     Operand in[kMaxInputs + 2];
     int count = 0;
     unsigned masks = 0;
+    // In place of an input that makes no difference: a number at which nothing is NaN or infinite,
+    // for a derived derivative may still multiply by 0 what it computes from it.
+    const double unused = r.range.low + 0.77 * (r.range.high - r.range.low);
     in[count++].array = &g;
     for (Py_ssize_t i = 0; saved && i < PyTuple_GET_SIZE(saved); ++i) {
       PyObject* o = PyTuple_GET_ITEM(saved, i);
-      if ((uint32_t(r.reads) & 1) && (r.mask_inputs >> i & 1)) masks |= 1u << count;
+      const bool mask = (uint32_t(r.reads) & 1) && (r.mask_inputs >> i & 1);
+      if (mask) masks |= 1u << count;
       if (is_tensor(o))
         in[count++].array = &as_tensor(o)->array;
       else
-        in[count++].number = o == Py_None ? 0 : PyFloat_AsDouble(o);  // None: not used
+        in[count++].number = o == Py_None ? (mask ? 0 : unused) : PyFloat_AsDouble(o);
     }
     double attrs[kMaxAttrs];
     for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;
@@ -104,6 +108,11 @@ PyObject* derived_vjp(PyObject*, PyObject* args) {
   return guarded([&]() -> PyObject* {
     const PointwiseRecord* r = as_op(op)->op->pointwise;
     if (!r || which < 0 || which >= r->n_inputs || !r->kernels.derived[which].f64) Py_RETURN_NONE;
+    bool tensors = PyTuple_GET_SIZE(inputs) == r->n_inputs;
+    for (int j = 0; tensors && j < r->n_inputs; ++j)
+      tensors = is_tensor(PyTuple_GET_ITEM(inputs, j));
+    if (!tensors)
+      fail(ErrorKind::type, "derived_vjp: expected a tuple of %d tensors", int(r->n_inputs));
     Operand in[kMaxInputs + 2];
     in[0].array = &as_tensor(grad)->array;
     for (int j = 0; j < r->n_inputs; ++j)

@@ -44,7 +44,7 @@ from . import autograd, definitions, linalg, random, recurrent  # isort: skip  #
 from . import functional as _functional
 
 if TYPE_CHECKING:
-    from . import backends, cpp_extension, cuda, nn, optim, train, utils
+    from . import backends, cpp_extension, cuda, nn, optim, testing, train, utils
     from .capture import compile
     from .serialization import load, save
 
@@ -90,6 +90,7 @@ __all__ = [
     "save",
     "set_printoptions",
     "strided",
+    "testing",
     "train",
     "uint8",
     "utils",
@@ -153,7 +154,7 @@ def set_float32_matmul_precision(precision: str) -> None:
     """Accept PyTorch's request: float32 products are computed in float32 always."""
 
 
-_SUBMODULES = {"backends", "cpp_extension", "cuda", "nn", "optim", "train", "utils"}
+_SUBMODULES = {"backends", "cpp_extension", "cuda", "nn", "optim", "testing", "train", "utils"}
 
 _ELSEWHERE = {"compile": "capture", "load": "serialization", "save": "serialization"}
 

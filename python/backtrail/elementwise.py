@@ -261,6 +261,9 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
     """Test |input - other| <= atol + rtol * |other|, element by element."""
+    if rtol == 0 and atol == 0:  # integers would wrap in what follows
+        same = input == other
+        return same | ((input != input) & (other != other)) if equal_nan else same
     close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs())
     close = close & ~((input != other) & (input.isinf() | other.isinf()))
     return close | ((input != input) & (other != other)) if equal_nan else close
@@ -282,7 +285,9 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
-    """Set every element to value."""
+    """Set every element to value, converted to the dtype of the tensor."""
+    if isinstance(value, (int, float)) and not self.dtype.is_floating_point:
+        value = bool(value) if self.dtype is dtypes.bool_ else int(value)
     return apply_(ops["fill"], (self, value), (), self)
 
 

@@ -78,7 +78,7 @@ BACKTRAIL_OPS(Sound, Value, Derivative, Attribute, Second, Domain, Zero, Large, 
 def broken(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("broken")
     (folder / "broken.cpp").write_text(BROKEN)
-    return cpp_extension.load("broken", folder / "broken.cpp", build_directory=folder)
+    return cpp_extension.load(folder / "broken.cpp", build_directory=folder)
 
 
 def check(op: Any, *args: Any, **options: Any) -> Report:

@@ -143,14 +143,14 @@ class Subject:
             others = {k: _other(v) for k, v in self.info["attrs"].items() if k not in kwargs}
             if others != {k: self.info["attrs"][k] for k in others}:
                 made.append(self.invented((3, 7), {**kwargs, **others}))
-            made.append(self.invented((3, 40_007), kwargs))
+            made.append(self.invented((3, 20_011), kwargs))
             made[-1].large = True
             return made
         if self.kind in ("reduction", "rowwise") and self.op is not None and self.op.n_inputs == 1:
             x = self._floats((3, 7))
             along = [{"dim": -1}, {"dim": 0}] if "dim" in self.names() else [{}]
             made = [Sample((x,), {**dim, **kwargs}, self.names()) for dim in along]
-            wide = self._floats((3, 40_007))
+            wide = self._floats((3, 20_011))
             made += [Sample((wide,), {**dim, **kwargs}, self.names()) for dim in along]
             for sample in made[len(along) :]:
                 sample.large = True

@@ -36,9 +36,22 @@ constexpr Tiles<T> kTiles;
 constexpr int64_t kFinishedAtOnce = 16384;  // elements: half of the L2 cache is left to b
 constexpr int64_t kPrefetchDepth = 64;      // below this a tile is too short to hide a fetch
 
+// A row of an outer product, all of its columns one after another: a tile would have too little to
+// do.
+template <class T>
+void outer_row(const GemmBlock<T>& g, T a, T* c) {
+  using V = Vec<T>;
+  const V x(a), zero(T(0));
+  const T* b = g.b;
+  int64_t j = 0;
+  for (; j + V::lanes <= g.n; j += V::lanes) fma(x, V::load(b + j), zero).store(c + j);
+  if (int64_t rest = g.n - j; rest > 0) fma(x, V::load(b + j, rest), zero).store(c + j, rest);
+}
+
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
+  const bool outer = g.k == 1 && g.b_vs == lanes && g.start == Start::zero && !g.first && !g.bias;
   int64_t finished = 0;  // rows of c that `after` has seen
   for (int64_t i = 0, rows; i < g.m; i += rows) {
     rows = g.m - i;
@@ -53,9 +66,10 @@ void block(const GemmBlock<T>& g) {
       a = g.a_panel;
     }
     T* c = g.c + i * g.c_rs;
+    for (int64_t r = 0; outer && r < rows; ++r) outer_row(g, a[r * a_rs], c + r * g.c_rs);
     const auto& tiles = kTiles<T>.at[rows - 1];
     const int most = kTiles<T>.most[rows - 1];
-    for (int64_t j = 0; j < g.n;) {
+    for (int64_t j = 0; !outer && j < g.n;) {
       const int64_t left = g.n - j;
       int log = most;
       while (log > 0 && ((int64_t(1) << log) - 1) * lanes >= left) --log;

@@ -151,7 +151,7 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool aliased = p.b.rs * int64_t(sizeof(T)) % 4096 == 0;
   const bool far = double(p.k) * double(p.n) * sizeof(T) > kFarBytes;
   const int64_t direct = far ? kDirectRowsFar : aliased ? kDirectRowsAliased : kDirectRows;
-  const bool pack_b = p.b.cs != 1 || p.m > direct;
+  const bool pack_b = p.b.cs != 1 || (p.m > direct && p.k > 1);
   const int64_t width = piece(p.n, kernels.nc, kernels.nr);
   const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t panel = (p.depth + 1) * kernels.lanes;  // odd: panels in different cache sets
@@ -360,6 +360,10 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
       std::clamp<int64_t>(int64_t(kTaskNs / (cost_ns / double(blocks) + 10)), 1, most);
   run_tasks(ceil_div(all, group), total_ns, [&](int64_t task) {
     for (int64_t t = task * group; t < std::min(all, (task + 1) * group); ++t) {
+      if (blocks == 1) {
+        run(kernels, at(t));
+        continue;
+      }
       const int64_t block = t % blocks;
       const int64_t i = block % grid.down * grid.rows, j = block / grid.down * grid.cols;
       run(kernels,

@@ -1,4 +1,4 @@
-// A pointwise call made ready to run: which kernel, on what, in which of three manners. A plan
+// A pointwise call made ready to run: which kernel, on what, in which manner. A plan
 // keeps one for each of its nodes; an eager call makes one and runs it.
 #pragma once
 #include <algorithm>
@@ -77,6 +77,7 @@ struct Launch {
     rows,        // long rows, each where it lies
     blocks,      // any strides and dtypes: gathered, computed in L1, scattered
     transposed,  // a copy whose source is dense along another dimension
+    tiles,       // an input is dense along another dimension than the output: gathered in tiles
   } manner;
   char* base[kOperands];
   int64_t period = 0;  // of the inputs of a flat run that are neither constant nor dense

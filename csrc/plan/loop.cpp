@@ -267,40 +267,100 @@ void run_blocks(const Launch& l) {
 
 namespace {
 
-// The dimension along which the source of a copy is dense, where that is not the last one and it is
-// long enough for tiles; -1 for none.
+// The dimension along which an input is dense, where that is not the last one, along which the
+// output is, and it is long enough for tiles; -1 for none.
 int other_dim(const Launch& l) {
   constexpr int64_t kLeast = 8;
   const Space& s = l.space;
   const int last = s.n - 1;
-  if (s.strides[1][last] != 1 || s.strides[0][last] == 0 || s.shape[last] < 2) return -1;
-  for (int d = 0; d < last; ++d)
-    if (s.strides[0][d] == 1 && s.shape[d] >= kLeast) return d;
+  if (s.strides[l.n_in][last] != 1 || s.shape[last] < 2) return -1;
+  for (int j = 0; j < l.n_in; ++j)
+    for (int d = 0; d < last; ++d)
+      if (!l.constant[j] && s.strides[j][d] == 1 && s.strides[j][last] > 1 && s.shape[d] >= kLeast)
+        return d;
   return -1;
 }
 
-// Tiles of two dimensions, over all of the others.
+// body(first, rows, offset of every operand) for bands of at most `band` rows of dimension d, over
+// all dimensions but d and the last.
+template <class F>
+void each_band(const Launch& l, int d, int64_t band, double ns_per_element, F&& body) {
+  const Space& s = l.space;
+  const int last = s.n - 1;
+  const int64_t bands = (s.shape[d] + band - 1) / band;
+  const int64_t planes = s.numel / (s.shape[d] * s.shape[last]);
+  parallel_for(planes * bands, double(s.numel) * ns_per_element, [&](int64_t task) {
+    const int64_t first = task % bands * band;
+    int64_t at[kOperands] = {};
+    for (int j = 0; j <= l.n_in; ++j) {
+      if (l.constant[j]) continue;
+      int64_t rest = task / bands;
+      at[j] = first * s.strides[j][d];
+      for (int k = last - 1; k >= 0; --k) {
+        if (k == d) continue;
+        at[j] += rest % s.shape[k] * s.strides[j][k];
+        rest /= s.shape[k];
+      }
+    }
+    body(std::min(band, s.shape[d] - first), at);
+  });
+}
+
+// A copy, in bands that the kernel cuts into tiles.
 void run_transposed(const Launch& l) {
   const Space& s = l.space;
   const int d = other_dim(l), last = s.n - 1;
   const size_t size = item_size(l.dtypes[0]);
   const int64_t band = std::max<int64_t>(16, Launch::task(l.numel) / s.shape[last] / 16 * 16);
-  const int64_t bands = (s.shape[d] + band - 1) / band;
-  const int64_t planes = s.numel / (s.shape[d] * s.shape[last]);
-  parallel_for(planes * bands, double(s.numel) * 1.0, [&](int64_t task) {
-    int64_t from = 0, to = 0, rest = task / bands;
-    for (int k = last - 1; k >= 0; --k) {
-      if (k == d) continue;
-      from += rest % s.shape[k] * s.strides[0][k];
-      to += rest % s.shape[k] * s.strides[1][k];
-      rest /= s.shape[k];
-    }
-    const int64_t first = task % bands * band, rows = std::min(band, s.shape[d] - first);
-    from += first;
-    to += first * s.strides[1][d];
-    kernels().copies->transposed(l.base[1] + to * int64_t(size), s.strides[1][d],
-                                 l.base[0] + from * int64_t(size), s.strides[0][last], rows,
+  each_band(l, d, band, 1.0, [&](int64_t rows, const int64_t* at) {
+    kernels().copies->transposed(l.base[1] + at[1] * int64_t(size), s.strides[1][d],
+                                 l.base[0] + at[0] * int64_t(size), s.strides[0][last], rows,
                                  s.shape[last], size);
+  });
+}
+
+// A tile at a time, for which inputs that are not dense along its rows are gathered.
+void run_tiles(const Launch& l) {
+  constexpr int64_t kHeight = 16, kRoomItems = 16 * Launch::kBlock;  // in the L2 cache
+  const Space& s = l.space;
+  const CopyTable& copies = *kernels().copies;
+  const int d = other_dim(l), last = s.n - 1;
+  const int64_t columns = s.shape[last];
+  const bool whole = columns < 128;  // rows
+  const int64_t height = whole                      ? kRoomItems / columns / 16 * 16
+                         : s.shape[d] < 2 * kHeight ? s.shape[d]
+                                                    : kHeight;
+  const int64_t width = whole ? columns : std::min(columns, kRoomItems / height / 16 * 16);
+  each_band(l, d, height, l.cost + 1, [&](int64_t rows, const int64_t* at) {
+    char* room = static_cast<char*>(scratch(size_t(kOperands * kRoomItems * 8), 3));
+    for (int64_t c = 0; c < columns; c += width) {
+      const int64_t cols = std::min(width, columns - c);
+      const void* in[kOperands];
+      int64_t mask[kOperands], step[kOperands];  // from a row to the next, in bytes
+      bool dense = true;
+      for (int j = 0; j <= l.n_in; ++j) {
+        mask[j] = l.constant[j] ? 0 : -1;
+        in[j] = l.splats[j].bytes;
+        step[j] = 0;
+        if (l.constant[j]) continue;
+        const int64_t item = int64_t(item_size(l.dtypes[j]));
+        const int64_t down = s.strides[j][d], across = s.strides[j][last];
+        const char* from = l.base[j] + (at[j] + c * across) * item;
+        char* own = room + size_t(j * kRoomItems * 8);
+        in[j] = across == 1 ? from : own;
+        step[j] = (across == 1 ? down : cols) * item;
+        dense = dense && step[j] == cols * item;
+        if (across != 1 && down == 1)
+          copies.transposed(own, cols, from, across, rows, cols, size_t(item));
+        for (int64_t r = 0; across != 1 && down != 1 && r < rows; ++r)
+          copies.strided(own + r * cols * item, 1, from + r * down * item, across, cols,
+                         size_t(item));
+      }
+      for (int64_t r = 0; r < (dense ? 1 : rows); ++r) {
+        l.kernel(const_cast<void*>(in[l.n_in]), in, mask, dense ? rows * cols : cols, l.attrs);
+        for (int j = 0; j <= l.n_in; ++j) in[j] = static_cast<const char*>(in[j]) + step[j];
+      }
+    }
   });
 }
 
@@ -353,8 +413,8 @@ Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, boo
   const int last = space.n - 1;
   // Whole rows lie in every task, whose kernels wrap around in them.
   const int64_t width = space.shape[last];
-  bool periodic = same_types && dense[n_in] && last == 1 && width >= 16 && width <= kBlock &&
-                  (width & (width - 1)) == 0;
+  bool periodic = same_types && dense[n_in] && !is_copy(kernel) && last == 1 && width >= 16 &&
+                  width <= kBlock && (width & (width - 1)) == 0;
   for (int j = 0; periodic && j < n_in; ++j)
     periodic = constant[j] || dense[j] || (space.strides[j][0] == 0 && space.strides[j][1] == 1);
   if (periodic) {
@@ -367,8 +427,8 @@ Launch::Launch(const PointwiseKernels& table, DType compute, unsigned masks, boo
     in_rows =
         constant[j] || space.strides[j][last] == 1 || (j < n_in && space.strides[j][last] == 0);
   manner = in_rows ? rows : blocks;
-  if (manner == blocks && same_types && n_in == 1 && is_copy(kernel) && other_dim(*this) >= 0)
-    manner = transposed;
+  if (manner == blocks && same_types && other_dim(*this) >= 0)
+    manner = n_in == 1 && is_copy(kernel) ? transposed : tiles;
 }
 
 void Launch::refresh() {
@@ -391,6 +451,8 @@ void Launch::run() const {
     run_rows(*this, space);
   else if (manner == transposed)
     run_transposed(*this);
+  else if (manner == tiles)
+    run_tiles(*this);
   else if (manner == blocks)
     run_blocks(*this);
 }

@@ -43,6 +43,10 @@ T reduce_row(const T* x, int64_t n) {
   V all = R::combine(R::combine(a, b), R::combine(c, d));
   if constexpr (__is_same(R, ops::SumOf))
     return reduce_add(all);
+  else if constexpr (__is_same(R, ops::MaxOf))
+    return reduce_max(all);
+  else if constexpr (__is_same(R, ops::MinOf))
+    return reduce_min(all);
   else
     return combine_lanes<R>(all);
 }

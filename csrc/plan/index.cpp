@@ -318,14 +318,22 @@ void scatter(const Call& c, F&& update) {
   int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
   const int64_t *at = index.data<int64_t>(), size = x.ndim() ? x.shape[dim] : 1;
   std::atomic<bool> wrong{false};
-  copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
+  // The copy of x: ahead of the lines that change it where these are all of its rows, else before.
+  bool ahead = dim == x.ndim() - 1 && index.numel() > 0;
+  for (int i = 0; ahead && i < dim; ++i) ahead = index.shape[i] == x.shape[i];
+  if (!ahead) copy_bytes(out.data(), x.data(), x.numel() * int64_t(x.item()));
   if (!index.numel()) return;
   Dims one{1};
   Walk walk(index.ndim() ? index.shape : one, x.ndim() ? x.shape : one,
             src.ndim() ? src.shape : one, dim);
   const T* from = src.data<T>();
   T* to = out.data<T>();
-  auto check = [&](int64_t i, int64_t count) { return in_range(at + i, count, size, wrong); };
+  auto check = [&, along = walk.along](int64_t i, int64_t count) {
+    if (ahead)
+      std::memcpy(to + i / along * size, x.data<T>() + i / along * size,
+                  size_t(count / along * size) * sizeof(T));
+    return in_range(at + i, count, size, wrong);
+  };
   walk.run(
       false, check,
       [=, along = walk.strides[1]](int64_t i, int64_t x0, int64_t s0, int64_t count, auto step) {

@@ -131,12 +131,13 @@ void prepare_roll(Call& c) {
   c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
 }
 
-// memcpy in short pieces. What it does for long runs (rep movsb) is several times slower where
+// memcpy by vectors. What it does itself for long runs (rep movsb) is several times slower where
 // source and destination lie nearly alike in their pages, as the rows of a rolled tensor do.
 static void copy_rolled(char* dst, const char* src, int64_t bytes) {
-  for (; bytes >= kShortCopy; bytes -= kShortCopy, dst += kShortCopy, src += kShortCopy)
-    std::memcpy(dst, src, kShortCopy);
-  copy_short(dst, src, bytes);
+  constexpr int64_t kPiece = 2048;
+  const int64_t pieces = bytes / kPiece, done = pieces * kPiece;
+  kernels().copies->rows(dst, kPiece, src, kPiece, pieces, kPiece);
+  kernels().copies->rows(dst + done, 0, src + done, 0, 1, bytes - done);
 }
 
 static void rearrange(const Dims& shape, const Array& x, const Array& out, const Source& source) {
@@ -154,8 +155,9 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   bool in_place = true;  // of rows
   for (int i = 0; i < last; ++i) in_place = in_place && !source.reversed[i] && !source.shift[i];
   const CopyTable& copies = *kernels().copies;
+  constexpr int64_t kShortRow = 4096;  // bytes
   const int64_t bytes = width * item, turned = shift * item;
-  if (in_place && !source.reversed[last] && bytes <= kShortCopy)
+  if (in_place && !source.reversed[last] && bytes <= kShortRow)
     return for_chunks(
         numel / width, 2 + double(bytes) * 0.05,
         [&](int64_t begin, int64_t end) {

@@ -3,6 +3,8 @@
 // back.
 #include "plan/rearrange.h"
 
+#include <algorithm>
+
 #include "kernels/table.h"
 #include "plan/arguments.h"
 #include "plan/short_copy.h"
@@ -167,10 +169,14 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
           copies.rows(to + turned, bytes, from, bytes, end - begin, bytes - turned);
         },
         kChunk / width + 1);
+  constexpr int64_t kPiece = 65536;  // bytes of a long row that a task takes
+  const int64_t pieces = source.reversed[last] ? 1 : chunks(bytes, kPiece);
   for_chunks(
-      numel / width, 10 + double(width) * (source.reversed[last] ? 0.5 : 0.1),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
+      numel / width * pieces,
+      10 + double(width) / double(pieces) * (source.reversed[last] ? 0.5 : 0.1),
+      [&](int64_t first, int64_t end) {
+        for (int64_t t = first; t < end; ++t) {
+          const int64_t r = t / pieces;
           int64_t rest = r, stride = 1, row = 0;
           if (in_place) row = r;
           for (int i = last - 1; i >= 0 && !in_place; --i) {
@@ -180,14 +186,16 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
             row += (k < 0 ? k + shape[i] : k) * stride;
             stride *= shape[i];
           }
-          const char* from = x.data() + row * width * item;
-          char* to = out.data() + r * width * item;
+          const char* from = x.data() + row * bytes;
+          char* to = out.data() + r * bytes;
           if (source.reversed[last]) {
             copies.strided(to, 1, from + (width - 1) * item, -1, width, size_t(item));
-          } else {
-            copy_rolled(to, from + (width - shift) * item, shift * item);
-            copy_rolled(to + shift * item, from, (width - shift) * item);
+            continue;
           }
+          const int64_t low = t % pieces * kPiece, high = std::min(bytes, low + kPiece);
+          const int64_t middle = std::clamp(turned, low, high);
+          copy_rolled(to + low, from + bytes - turned + low, middle - low);
+          copy_rolled(to + middle, from + middle - turned, high - middle);
         }
       },
       kChunk / width + 1);

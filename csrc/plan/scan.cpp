@@ -19,7 +19,7 @@ static void scan(const Call& c, int64_t start, F&& join) {
   const Array& x = c.in[0];
   Around shape(x.shape, wrap_dim(c.name, integer_attr(c, 0), x.ndim()));
   if (!x.numel()) return;
-  constexpr int64_t kColumns = 256;
+  constexpr int64_t kColumns = 256, kElements = 4096;  // of a task
   int64_t columns = chunks(shape.inner, kColumns), inner = shape.inner;
   by_dtype(c.name, x.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -37,7 +37,7 @@ static void scan(const Call& c, int64_t start, F&& join) {
               for (int64_t k = 0; k < n; ++k) to[k] = Out(sum = join(sum, Sum(from[k])));
             }
           },
-          kChunk / shape.size + 1);
+          kElements / shape.size + 1);
     int64_t per_task = kChunk / (shape.size * kColumns) + 1;
     for_chunks(
         shape.outer * columns, double(shape.size) * double(inner < kColumns ? inner : kColumns),

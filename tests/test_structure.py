@@ -21,7 +21,7 @@ LAYERS = [
     ["graph"],
     ["tensor"],
     ["creation", "elementwise", "reductions", "shaping", "linalg", "indexing", "formatting"],
-    ["derivatives", "definitions", "convolution", "pooling", "recurrent", "autograd"],
+    ["derivatives", "definitions", "convolution", "pooling", "recurrent", "foreign", "autograd"],
     ["random", "functional"],
     ["watch", "plan", "capture"],
     ["nn"],

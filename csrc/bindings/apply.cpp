@@ -1,6 +1,7 @@
 // The door of every operation: apply(op, inputs, attrs) computes, and records a node when a
 // gradient will be wanted. A plain C function: a call costs tens of nanoseconds, not hundreds.
-#include "bindings/recording.h"  // Python.h first
+#include "bindings/attributes.h"  // Python.h first
+#include "bindings/recording.h"
 
 #include "core/parallel.h"
 #include "plan/capture.h"
@@ -12,7 +13,6 @@ DType default_dtype = DType::f32;
 
 namespace {
 
-constexpr int kMaxList = 256;          // integers in all the lists of one call
 constexpr int64_t kReleaseAt = 16384;  // elements from which the GIL is released
 
 struct GilRelease {
@@ -78,62 +78,9 @@ struct Promotion {
 DType number_dtype(int cat) { return cat == 2 ? default_dtype : cat == 1 ? DType::i64 : DType::b8; }
 
 struct Arguments {
-  Operand operands[kMaxInputs];
   Array arrays[kMaxInputs];  // converted inputs of ops that are not pointwise
-  AttrValue attrs[16];
-  int64_t lists[kMaxList];
-  int n_attrs = 0;
+  Attributes attrs;
 };
-
-void parse_attrs(const Op& op, PyObject* attrs, Arguments& a) {
-  const Py_ssize_t n = attrs ? PyTuple_GET_SIZE(attrs) : 0;
-  if (n > 16) fail(ErrorKind::type, "%s: got %zd attributes", op.name, n);
-  int used = 0;
-  auto integer = [&](PyObject* o) {
-    int64_t v = PyLong_AsLongLong(o);
-    if (v == -1 && PyErr_Occurred()) {
-      PyErr_Clear();
-      PyObject* index = PyNumber_Index(o);
-      if (index) v = PyLong_AsLongLong(index);
-      Py_XDECREF(index);
-      if (PyErr_Occurred()) {
-        PyErr_Clear();
-        fail(ErrorKind::type, "%s: expected an integer of 64 bits; got %s", op.name,
-             Py_TYPE(o)->tp_name);
-      }
-    }
-    return v;
-  };
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* o = PyTuple_GET_ITEM(attrs, i);
-    AttrValue& v = a.attrs[i];
-    if (o == Py_None) continue;
-    if (PyFloat_Check(o)) {
-      v.type = AttrValue::real;
-      v.f = PyFloat_AS_DOUBLE(o);
-      v.i = v.f >= -9e18 && v.f <= 9e18 ? int64_t(v.f) : 0;
-    } else if (PyTuple_Check(o) || PyList_Check(o)) {
-      v.type = AttrValue::list;
-      v.items = a.lists + used;
-      v.i = PySequence_Fast_GET_SIZE(o);
-      if (used + v.i > kMaxList) fail(ErrorKind::type, "%s: too many numbers in a list", op.name);
-      for (int64_t k = 0; k < v.i; ++k) a.lists[used++] = integer(PySequence_Fast_GET_ITEM(o, k));
-    } else if (PyFloat_CheckExact(o) || (!PyIndex_Check(o) && PyNumber_Check(o))) {
-      v.type = AttrValue::real;
-      v.f = PyFloat_AsDouble(o);
-      v.i = int64_t(v.f);
-      if (PyErr_Occurred()) {
-        PyErr_Clear();
-        fail(ErrorKind::type, "%s: attribute %zd is %s", op.name, i, Py_TYPE(o)->tp_name);
-      }
-    } else {
-      v.type = AttrValue::integer;
-      v.i = integer(o);
-      v.f = double(v.i);
-    }
-  }
-  a.n_attrs = int(n);
-}
 
 struct Result {
   Array out[kMaxOutputs];
@@ -147,22 +94,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   if (n != r.n_inputs)
     fail(ErrorKind::type, "%s: got %d inputs; expected %d", op.name, n, r.n_inputs);
   double attrs[kMaxAttrs];
-  for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;
-  if (attr_tuple && PyTuple_GET_SIZE(attr_tuple)) {
-    const Py_ssize_t given = PyTuple_GET_SIZE(attr_tuple);
-    if (given > r.n_attrs)
-      fail(ErrorKind::type, "%s: got %zd attributes; it has %d", op.name, given, r.n_attrs);
-    for (Py_ssize_t i = 0; i < given; ++i) {
-      PyObject* o = PyTuple_GET_ITEM(attr_tuple, i);
-      if (o == Py_None) continue;
-      attrs[i] = PyFloat_AsDouble(o);
-      if (attrs[i] == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        fail(ErrorKind::type, "%s: %s must be a number; got %s", op.name, r.attrs[i].name,
-             Py_TYPE(o)->tp_name);
-      }
-    }
-  }
+  attribute_values(r.name, r.attrs, r.n_attrs, attr_tuple, attrs);
   Operand in[kMaxInputs];
   Promotion types;
   const Array* first = nullptr;
@@ -232,7 +164,7 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
   const int n = int(PyTuple_GET_SIZE(inputs));
   if (op.n_inputs >= 0 && n != op.n_inputs)
     fail(ErrorKind::type, "%s: got %d inputs; expected %d", op.name, n, op.n_inputs);
-  parse_attrs(op, attr_tuple, a);
+  a.attrs.parse(op, attr_tuple);
   // More than kMaxInputs (cat, stack): room of their own.
   Array* arrays = n <= kMaxInputs ? a.arrays : new Array[size_t(n)];
   struct Guard {
@@ -250,7 +182,7 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
     const Array& x = as_tensor(o)->array;
     elements += x.numel();
     const bool widen = x.dtype == DType::bf16 && op.kind != Kind::view &&
-                       op.kind != Kind::reduction && !op.strided;
+                       (op.kind != Kind::reduction || op.self) && !op.strided;
     const bool product = x.dtype == DType::bf16 && op.strided && op.kind == Kind::opaque && n == 2;
     narrow |= widen || product;
     arrays[j] = widen || product   ? convert(x, DType::f32)
@@ -261,8 +193,14 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
   if (op.n_inputs > 0 && !arrays[0])
     fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);
   if (op.reads_values) value_read(op.name);
-  Call call{
-      op.name, arrays, n, a.attrs, a.n_attrs, result.out, op.n_public ? op.n_outputs : kMaxOutputs};
+  Call call{op.name,
+            arrays,
+            n,
+            a.attrs.values,
+            a.attrs.n,
+            result.out,
+            op.n_public ? op.n_outputs : kMaxOutputs,
+            op.self};
   op.prepare(call);
   result.n_public = op.n_public ? op.n_public : call.n_out;
   if (op.execute) {
@@ -270,7 +208,7 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
       if (result.out[i]) elements += result.out[i].numel();
     GilRelease release(elements >= kReleaseAt);
     run_op(op, call);
-    if (capturing && op.random) capturing->steps.back().stream = stream_of(op, a.attrs, a.n_attrs);
+    if (capturing && op.random) capturing->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);
   }
   if (narrow)
     for (int i = 0; i < result.n_public; ++i)

@@ -2,6 +2,8 @@
 // walk over the graph itself is Python, in graph.py.
 #include "bindings/recording.h"  // Python.h first
 
+#include "bindings/attributes.h"
+
 #include <string>
 #include <unordered_map>
 
@@ -20,7 +22,7 @@ Array fit(const Array& g, const Meta& meta) {
 bool default_attrs(const PointwiseRecord& r, PyObject* attrs) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(attrs); ++i) {
     PyObject* o = PyTuple_GET_ITEM(attrs, i);
-    if (o != Py_None && PyFloat_AsDouble(o) != r.attrs[i].value) return false;
+    if (o != Py_None && attribute_value(r.name, r.attrs[i], o) != r.attrs[i].value) return false;
   }
   return true;
 }
@@ -66,10 +68,7 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
         in[count++].number = o == Py_None ? (mask ? 0 : unused) : PyFloat_AsDouble(o);
     }
     double attrs[kMaxAttrs];
-    for (int i = 0; i < r.n_attrs; ++i) attrs[i] = r.attrs[i].value;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(node->attrs); ++i)
-      if (PyTuple_GET_ITEM(node->attrs, i) != Py_None)
-        attrs[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(node->attrs, i));
+    attribute_values(r.name, r.attrs, r.n_attrs, node->attrs, attrs);
     PyObject* grads = PyTuple_New(node->n_inputs);
     if (!grads) return nullptr;
     for (int j = 0; j < node->n_inputs; ++j) {
@@ -118,9 +117,7 @@ PyObject* derived_vjp(PyObject*, PyObject* args) {
     for (int j = 0; j < r->n_inputs; ++j)
       in[j + 1].array = &as_tensor(PyTuple_GET_ITEM(inputs, j))->array;
     double values[kMaxAttrs];
-    for (int i = 0; i < r->n_attrs; ++i)
-      values[i] = i < PyTuple_GET_SIZE(attrs) ? PyFloat_AsDouble(PyTuple_GET_ITEM(attrs, i))
-                                              : r->attrs[i].value;
+    attribute_values(r->name, r->attrs, r->n_attrs, attrs, values);
     Array out = empty(in[0].array->shape, DType::f64);
     run_pointwise(r->kernels.derived[which], DType::f64, unsigned(r->mask_inputs) << 1, false, in,
                   r->n_inputs + 1, out, values, r->cost, r->name);
@@ -220,27 +217,33 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
-// trace(op, input) -> (instructions, result): the derivative of an input as primitive ops.
+// trace(op, input, attrs=()) -> (instructions, result): the derivative of an input as primitive ops.
 // Registers count (grad, what the derivative reads, attributes), then the instructions; constants
-// are floats.
+// are floats. Attributes that are constants of the program take the values given.
 PyObject* trace(PyObject*, PyObject* args) {
-  PyObject* op;
+  PyObject *op, *attrs = nullptr;
   int input;
-  if (!PyArg_ParseTuple(args, "O!i:trace", OpType, &op, &input)) return nullptr;
-  const PointwiseRecord* r = as_op(op)->op->pointwise;
-  if (!r || input < 0 || input >= r->n_inputs) Py_RETURN_NONE;
-  const Trace t = r->trace(input, false);
-  auto argument = [](TraceArg a) {
-    return a.reg >= 0 ? PyLong_FromLong(a.reg) : PyFloat_FromDouble(a.value);
-  };
-  PyObject* list = PyList_New(t.n_instrs);
-  for (int i = 0; i < t.n_instrs; ++i) {
-    const TraceInstr& instr = t.instrs[i];
-    PyObject* a = PyTuple_New(instr.n_args);
-    for (int k = 0; k < instr.n_args; ++k) PyTuple_SET_ITEM(a, k, argument(instr.args[k]));
-    PyList_SET_ITEM(list, i, Py_BuildValue("(sN)", instr.op, a));
-  }
-  return Py_BuildValue("(NN)", list, argument(t.result));
+  if (!PyArg_ParseTuple(args, "O!i|O!:trace", OpType, &op, &input, &PyTuple_Type, &attrs))
+    return nullptr;
+  return guarded([&]() -> PyObject* {
+    const PointwiseRecord* r = as_op(op)->op->pointwise;
+    if (!r || input < 0 || input >= r->n_inputs) Py_RETURN_NONE;
+    double values[kMaxAttrs];
+    attribute_values(r->name, r->attrs, r->n_attrs, attrs, values);
+    const bool symbolic = !r->foreign || r->symbolic_attrs;
+    const Program t = derivative_program(*r, input, symbolic ? nullptr : values);
+    auto argument = [](TraceArg a) {
+      return a.reg >= 0 ? PyLong_FromLong(a.reg) : PyFloat_FromDouble(a.value);
+    };
+    PyObject* list = PyList_New(Py_ssize_t(t.instrs.size()));
+    for (size_t i = 0; i < t.instrs.size(); ++i) {
+      const TraceInstr& instr = t.instrs[i];
+      PyObject* a = PyTuple_New(instr.n_args);
+      for (int k = 0; k < instr.n_args; ++k) PyTuple_SET_ITEM(a, k, argument(instr.args[k]));
+      PyList_SET_ITEM(list, Py_ssize_t(i), Py_BuildValue("(sN)", instr.op, a));
+    }
+    return Py_BuildValue("(NN)", list, argument(t.result));
+  });
 }
 
 PyMethodDef functions[] = {

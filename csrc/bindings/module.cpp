@@ -1,9 +1,11 @@
 // The module backtrail._core.
-#include <dlfcn.h>
+#include <cstdio>
+#include <cstdlib>
 
 #include "bindings/caster.h"
 #include "core/parallel.h"
 #include "kernels/table.h"
+#include "plan/foreign.h"
 #include "plan/registry.h"
 
 namespace py = pybind11;
@@ -30,16 +32,30 @@ void set_types(py::object tensor, py::object size, py::tuple dtypes) {
   for (int i = 0; i < kDTypes; ++i) dtype_objects[i] = Py_NewRef(PyTuple_GET_ITEM(dtypes.ptr(), i));
 }
 
+// The default of an attribute as Python has it.
+py::object default_of(const Attr& a) {
+  if (a.type == BACKTRAIL_ATTR_BOOL) return py::bool_(a.value != 0);
+  if (a.type == BACKTRAIL_ATTR_INT || a.type == BACKTRAIL_ATTR_INT64) return py::int_(int64_t(a.value));
+  if (a.type != BACKTRAIL_ATTR_FLOAT) return py::float_(a.value);
+  char text[32];  // of the numbers that are this float, the shortest
+  for (int digits = 6; digits <= 9; ++digits) {
+    std::snprintf(text, sizeof text, "%.*g", digits, a.value);
+    if (double(std::strtof(text, nullptr)) == a.value) break;
+  }
+  return py::float_(std::strtod(text, nullptr));
+}
+
 // What tests and generated documents need to know of a pointwise op.
 py::object pointwise_info(py::handle handle) {
   if (Py_TYPE(handle.ptr()) != OpType) fail(ErrorKind::type, "pointwise_info: expected an Op");
   const PointwiseRecord* r = as_op(handle.ptr())->op->pointwise;
   if (!r) return py::none();
   py::dict d, attrs;
-  for (int i = 0; i < r->n_attrs; ++i) attrs[r->attrs[i].name] = r->attrs[i].value;
+  for (int i = 0; i < r->n_attrs; ++i) attrs[r->attrs[i].name] = default_of(r->attrs[i]);
   py::list masks;
   for (int j = 0; j < r->n_inputs; ++j) masks.append(bool(r->mask_inputs >> j & 1));
   d["attrs"] = attrs;
+  d["attr_constants"] = r->n_attrs > 0 && r->foreign && !r->symbolic_attrs;
   d["mask_inputs"] = masks;
   d["mask_output"] = r->mask_output;
   d["integers"] = r->integers;
@@ -51,25 +67,36 @@ py::object pointwise_info(py::handle handle) {
   return d;
 }
 
-// Load a user's library and register its ops; returns their handles.
-py::list load_library(const std::string& path) {
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) fail(ErrorKind::runtime, "load_library: %s", dlerror());
-  using Export = const PointwiseRecord* (*)(int*, int*);
-  auto get = reinterpret_cast<Export>(dlsym(library, "backtrail_ops"));
-  if (!get)
-    fail(ErrorKind::runtime, "load_library: %s defines no op; write BACKTRAIL_OPS(MyOp) in it",
-         path.c_str());
-  int count = 0, version = 0;
-  const PointwiseRecord* records = get(&count, &version);
-  if (version != kAbiVersion)
-    fail(ErrorKind::runtime,
-         "load_library: %s was built for version %d of the op interface; this is %d", path.c_str(),
-         version, kAbiVersion);
+// Load a user's library and register its ops, all or none; returns their handles. `check` is called
+// with each name before. Ops of the same source take the place of those loaded before.
+py::list load(const std::string& path, const std::string& source, const py::object& check) {
   py::list handles;
-  for (int i = 0; i < count; ++i)
-    handles.append(py::reinterpret_steal<py::object>(make_op(register_pointwise(records[i]))));
+  for (const ForeignOp* f :
+       load_library(path.c_str(), source, BACKTRAIL_VERSION,
+                    [&](const char* name) { check.is_none() ? void() : void(check(name)); }))
+    handles.append(py::reinterpret_steal<py::object>(make_op(&f->op)));
   return handles;
+}
+
+// What Python makes the function of a library's op from; None for a built-in op.
+py::object foreign_info(py::handle handle) {
+  if (Py_TYPE(handle.ptr()) != OpType) fail(ErrorKind::type, "foreign_info: expected an Op");
+  const ForeignOp* f = foreign_of(*as_op(handle.ptr())->op);
+  if (!f) return py::none();
+  static const char* types[] = {"float32", "float64", "int64", "bool", "floating"};
+  static const char* attr_types[] = {"float", "float", "int", "int", "bool"};
+  py::dict d;
+  py::list inputs, attrs;
+  for (const backtrail_input& i : f->inputs)
+    inputs.append(py::make_tuple(i.name ? py::object(py::str(i.name)) : py::none(), types[i.type]));
+  for (const Attr& a : f->attrs)
+    attrs.append(py::make_tuple(a.name, attr_types[a.type], default_of(a)));
+  d["inputs"] = inputs;
+  d["attrs"] = attrs;
+  d["source"] = f->source;
+  d["range"] = py::make_tuple(f->record.low, f->record.high);
+  d["written_backward"] = (f->record.flags & BACKTRAIL_WRITTEN_BACKWARD) != 0;
+  return d;
 }
 
 py::dict build_info() {
@@ -108,7 +135,9 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("set_types", &set_types, "Tell the core which Python classes its results have.");
   m.def("pointwise_info", &pointwise_info);
-  m.def("load_library", &load_library);
+  m.def("load_library", &load, py::arg("path"), py::arg("source") = "",
+        py::arg("check") = py::none());
+  m.def("foreign_info", &foreign_info);
   m.def("build_info", &build_info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);

@@ -147,6 +147,7 @@ void Team::serve(int helper) {
     void* context;
     while (helper + 1 < threads_.load(std::memory_order_relaxed) &&
            claim(first, last, body, context, helper + 1)) {
+      keep_errors_at(errors_.load(std::memory_order_relaxed));
       for (int64_t i = first; i < last; ++i) body(context, i);
       count += last - first;
     }
@@ -187,6 +188,7 @@ bool Team::run(int threads, int64_t tasks, Body body, void* context) {
   const int shares = std::min(threads, kShares);
   body_.store(body, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
+  errors_.store(&kept_error(), std::memory_order_relaxed);
   tasks_.store(tasks, std::memory_order_relaxed);
   group_.store((tasks >> 30) + 1, std::memory_order_relaxed);  // a ticket counts to 2^32
   threads_.store(threads, std::memory_order_relaxed);

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <mutex>
 
+#include "core/error.h"
+
 namespace backtrail {
 
 class Team {
@@ -44,6 +46,7 @@ class Team {
   alignas(64) std::atomic<uint64_t> job_{0};
   std::atomic<Body> body_{nullptr};
   std::atomic<void*> context_{nullptr};
+  std::atomic<KeptError*> errors_{nullptr};  // of the caller
   std::atomic<int64_t> tasks_{0}, group_{1};
   std::atomic<int> threads_{0}, shares_{1};
   alignas(64) std::atomic<int64_t> done_{0};

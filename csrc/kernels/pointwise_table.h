@@ -1,6 +1,6 @@
 // The kernels of a list of pointwise ops, in its order.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 
 namespace backtrail {
 

@@ -1,6 +1,6 @@
 // Activations: the bends between the layers of a network.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {

@@ -1,6 +1,6 @@
 // Arithmetic of one to three inputs.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {

@@ -1,6 +1,6 @@
 // Comparisons, logic and bits: results that have no slope, and the choices made by a mask.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {

@@ -1,6 +1,6 @@
 // Elementary functions. Where no derivative is written it is the one that dual.h derives.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {

@@ -147,6 +147,7 @@ void run_op(const Op& op, const Call& call) {
   if (capturing) record_op(op, call);
   NotCaptured inside;
   op.execute(call);
+  throw_kept_error();
 }
 
 }  // namespace backtrail

@@ -467,6 +467,7 @@ void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks,
   Launch launch(table, compute, masks, mask_output, in, n_in, out, attrs, cost);
   launch.refresh();
   launch.run();
+  throw_kept_error();
 }
 
 }  // namespace backtrail

@@ -1,6 +1,6 @@
 // The loop nest of pointwise ops: broadcasting, strides, conversions, L1-sized blocks, threads.
 #pragma once
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 #include "core/array.h"
 
 namespace backtrail {

@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "backtrail/op.h"
+#include "backtrail/pointwise.h"
 #include "core/array.h"
 #include "core/error.h"
 
@@ -48,6 +48,7 @@ struct Call {
   int n_attrs;
   Array* out;
   int n_out;
+  const void* self = nullptr;  // Op::self
 };
 
 struct Op {
@@ -76,6 +77,7 @@ struct Op {
   bool reads_values = false;  // the shape of its result depends on the values of its inputs
   double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element
   uint32_t needs[kMaxInputs] = {};  // the saved inputs that the gradient of input j really uses
+  const void* self = nullptr;       // what the functions of a library's op belong to
 };
 
 constexpr Op depends_on_values(Op op) {

@@ -134,8 +134,14 @@ Node Plan::make(const Step& s) {
     size_t at = 0;
     for (AttrValue& a : n.attrs)
       if (a.type == AttrValue::list) a.items = s.lists.data() + at, at += size_t(a.i);
-    n.call = {s.name,       n.in.data(),      int(n.in.size()), n.attrs.data(), int(n.attrs.size()),
-              n.out.data(), int(n.out.size())};
+    n.call = {s.name,
+              n.in.data(),
+              int(n.in.size()),
+              n.attrs.data(),
+              int(n.attrs.size()),
+              n.out.data(),
+              int(n.out.size()),
+              s.op_->self};
   }
   if (s.kind == Step::pointwise) {
     Operand in[kOperands];
@@ -331,6 +337,11 @@ void Plan::place() {
 }
 
 void Plan::run_node(Node& node) {
+  execute(node);
+  throw_kept_error();
+}
+
+void Plan::execute(Node& node) {
   if (node.fused && node.moves) node.fused->refresh();
   if (node.fused && !node.call.name) return node.fused->run();
   const Step& s = *node.step;

@@ -73,6 +73,7 @@ class Plan {
   Node make(const Step& s);
   Array array(const StepArray& a);
   void run_node(Node& node);
+  void execute(Node& node);
 
   std::unique_ptr<Capture> capture_;
   std::vector<const Step*> steps_;        // those that remain

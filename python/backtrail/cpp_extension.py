@@ -30,11 +30,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import _core, functional
+from . import _core, foreign
 from .compiler import INCLUDE, BuildError, Source, build
-from .derivatives import publish_derivative
-from .elementwise import publish
-from .tensor import ops
 
 __all__ = [
     "BuildError",
@@ -47,7 +44,7 @@ __all__ = [
 ]
 
 _ISAS = ("v2", "v3", "v4")  # each runs what those before it run
-_loaded: dict[Path, Ops] = {}
+_loaded: dict[str, tuple[Path, Ops]] = {}  # by source
 _lock = threading.RLock()
 
 
@@ -84,7 +81,8 @@ def load(
         raise ValueError("cpp_extension.load: got no source file")
     found = [Source(Path(os.path.abspath(file)), os.fspath(file)) for file in files]
     name = _checked(name or re.sub(r"\W", "_", found[0].path.stem))
-    return _register(build(name, found, extra_cflags, build_directory, verbose))
+    library = build(name, found, extra_cflags, build_directory, verbose)
+    return _register(library, ", ".join(str(file.path) for file in found))
 
 
 def load_inline(
@@ -106,7 +104,7 @@ def load_inline(
     if "backtrail/op.h" not in source:
         flags += ["-include", str(INCLUDE / "backtrail" / "inline.h")]
     text = Source(Path(f"{name}.cpp"), f"<inline {name}>", source)
-    return _register(build(name, [text], flags, build_directory, verbose))
+    return _register(build(name, [text], flags, build_directory, verbose), "<inline>")
 
 
 def load_library(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Ops:
@@ -129,7 +127,7 @@ def load_library(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
             if os.path.isfile(candidate):
                 library = Path(candidate).absolute()
                 _check_complete(library)
-                return _register(library)
+                return _register(library, str(library))
     raise FileNotFoundError(
         f"cpp_extension.load_library: there is no {' or '.join(stems)}, "
         f"nor with one of the endings {', '.join(f'.{isa}.so' for isa in suitable)}"
@@ -170,17 +168,12 @@ def _check_complete(library: Path) -> None:
     )
 
 
-def _register(library: Path) -> Ops:
+def _register(library: Path, source: str) -> Ops:
+    """Load a library; its ops replace those that the same source gave before."""
     with _lock:
-        if library not in _loaded:
-            functions = {}
-            for op in _core.load_library(str(library)):
-                ops[op.name] = op
-                publish_derivative(op)
-                functions[op.name] = publish(op)
-                setattr(functional, op.name, functions[op.name])
-            _loaded[library] = Ops(**functions)
-        return _loaded[library]
+        if source not in _loaded or _loaded[source][0] != library:
+            _loaded[source] = library, Ops(**foreign.load_library(str(library), source))
+        return _loaded[source][1]
 
 
 def main() -> None:

@@ -70,12 +70,13 @@ def replay_pointwise(node: Node, grad: Tensor) -> list[Tensor | None]:
         for i, d in enumerate(defaults)
     ]
     inputs = [grad, *node.saved, *attrs]
+    constants = tuple(attrs) if op.attr_constants else ()
     results: list[Tensor | None] = []
     for i, edge in enumerate(node.edges):
         if edge is None:
             results.append(None)
             continue
-        program, result = _trace(op, i)
+        program, result = _trace(op, i, constants)
         values = list(inputs)
         for name, args in program:
             taken = [values[a] if type(a) is int else a for a in args]
@@ -90,11 +91,14 @@ def replay_pointwise(node: Node, grad: Tensor) -> list[Tensor | None]:
     return results
 
 
-def _trace(op: Op, i: int) -> Any:
+def _trace(op: Op, i: int, constants: tuple[Any, ...]) -> Any:
+    """The program of a derivative, with the attributes as inputs or of these values."""
     known = op.__dict__.setdefault("traces", {})
-    if i not in known:
-        known[i] = trace(op, i)
-    return known[i]
+    if (i, constants) not in known:
+        if len(known) > 64:  # an attribute that is another one at each step
+            known.clear()
+        known[i, constants] = trace(op, i, constants)
+    return known[i, constants]
 
 
 def publish_derivative(op: Op) -> None:
@@ -103,7 +107,9 @@ def publish_derivative(op: Op) -> None:
 
     op.vjp = pointwise_vjp
     op.graph_vjp = replay_pointwise
-    op.attr_defaults = tuple(pointwise_info(op)["attrs"].values())
+    info = pointwise_info(op)
+    op.attr_defaults = tuple(info["attrs"].values())
+    op.attr_constants = info["attr_constants"]
 
 
 for _op in ops.values():

@@ -2,27 +2,20 @@
 // ops, each of which is an op of the registry. Python replays the program of a derivative with
 // tensors, and so differentiates it again, to any order.
 #pragma once
+#include "backtrail/abi.h"
 #include "backtrail/simd.h"
 
 namespace backtrail {
 
-struct TraceArg {
-  int reg;       // >= 0: the inputs first, then the result of each instruction; -1: a constant
-  double value;  // of a constant
-};
-
-struct TraceInstr {
-  const char* op;
-  int n_args;
-  TraceArg args[3];
-};
+using TraceArg = backtrail_trace_arg;
+using TraceInstr = backtrail_trace_instr;
 
 struct Trace {
-  static constexpr int kMax = 128;
+  static constexpr int kMax = 256;
   int n_inputs = 0, n_instrs = 0;
   bool overflow = false;
   TraceArg result{-1, 0};
-  TraceInstr instrs[kMax];
+  TraceInstr instrs[kMax];  // those beyond n_instrs are not set
 };
 
 inline namespace BACKTRAIL_TARGET {

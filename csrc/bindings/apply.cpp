@@ -208,7 +208,8 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
       if (result.out[i]) elements += result.out[i].numel();
     GilRelease release(elements >= kReleaseAt);
     run_op(op, call);
-    if (capturing && op.random) capturing->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);
+    if (capturing && op.random)
+      capturing->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);
   }
   if (narrow)
     for (int i = 0; i < result.n_public; ++i)

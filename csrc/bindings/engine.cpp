@@ -217,9 +217,9 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
-// trace(op, input, attrs=()) -> (instructions, result): the derivative of an input as primitive ops.
-// Registers count (grad, what the derivative reads, attributes), then the instructions; constants
-// are floats. Attributes that are constants of the program take the values given.
+// trace(op, input, attrs=()) -> (instructions, result): the derivative of an input as primitive
+// ops. Registers count (grad, what the derivative reads, attributes), then the instructions;
+// constants are floats. Attributes that are constants of the program take the values given.
 PyObject* trace(PyObject*, PyObject* args) {
   PyObject *op, *attrs = nullptr;
   int input;

@@ -35,7 +35,8 @@ void set_types(py::object tensor, py::object size, py::tuple dtypes) {
 // The default of an attribute as Python has it.
 py::object default_of(const Attr& a) {
   if (a.type == BACKTRAIL_ATTR_BOOL) return py::bool_(a.value != 0);
-  if (a.type == BACKTRAIL_ATTR_INT || a.type == BACKTRAIL_ATTR_INT64) return py::int_(int64_t(a.value));
+  if (a.type == BACKTRAIL_ATTR_INT || a.type == BACKTRAIL_ATTR_INT64)
+    return py::int_(int64_t(a.value));
   if (a.type != BACKTRAIL_ATTR_FLOAT) return py::float_(a.value);
   char text[32];  // of the numbers that are this float, the shortest
   for (int digits = 6; digits <= 9; ++digits) {

@@ -41,8 +41,8 @@ T current(const T* record) {
 // Record i of an array of them, each as large as the first says.
 template <class T>
 T current(const T* first, int i) {
-  return current(reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) +
-                                            size_t(i) * first->size));
+  return current(
+      reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + size_t(i) * first->size));
 }
 
 // Its symbol, once it is known that this program can use the library.
@@ -157,9 +157,8 @@ const ForeignOp* foreign_of(const Op& op) {
 std::vector<const ForeignOp*> load_library(const char* path, const std::string& source,
                                            const char* version,
                                            const std::function<void(const char*)>& check) {
-  static const backtrail_host host{sizeof(backtrail_host), BACKTRAIL_ABI_MAJOR,
-                                   BACKTRAIL_ABI_MINOR,    version,
-                                   keep,                   run_tasks};
+  static const backtrail_host host{
+      sizeof(backtrail_host), BACKTRAIL_ABI_MAJOR, BACKTRAIL_ABI_MINOR, version, keep, run_tasks};
   const backtrail_library* library = open(path, version);
   int32_t count = 0;
   const backtrail_op* records = library->open(&host, &count);

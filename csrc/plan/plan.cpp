@@ -134,14 +134,9 @@ Node Plan::make(const Step& s) {
     size_t at = 0;
     for (AttrValue& a : n.attrs)
       if (a.type == AttrValue::list) a.items = s.lists.data() + at, at += size_t(a.i);
-    n.call = {s.name,
-              n.in.data(),
-              int(n.in.size()),
-              n.attrs.data(),
-              int(n.attrs.size()),
-              n.out.data(),
-              int(n.out.size()),
-              s.op_->self};
+    n.call = {
+        s.name,       n.in.data(),       int(n.in.size()), n.attrs.data(), int(n.attrs.size()),
+        n.out.data(), int(n.out.size()), s.op_->self};
   }
   if (s.kind == Step::pointwise) {
     Operand in[kOperands];

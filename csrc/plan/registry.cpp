@@ -105,8 +105,8 @@ void register_op(const Op& op) {
 Op pointwise_op(const PointwiseRecord& r) {
   const uint32_t inputs = uint32_t(r.reads) & 1 ? (1u << r.n_inputs) - 1 : 0;
   const uint32_t output = uint32_t(r.reads) & 2 ? 1 : 0;
-  Op op{r.name, r.doc,  Kind::pointwise,  r.n_inputs, 1,       1,    inputs,
-        output, r.differentiable, nullptr, nullptr,    true, 0, &r};
+  Op op{r.name,           r.doc,   Kind::pointwise, r.n_inputs, 1, 1, inputs, output,
+        r.differentiable, nullptr, nullptr,         true,       0, &r};
   inspect_derivatives(r, op);
   return op;
 }

@@ -64,11 +64,8 @@ def fit_input(node: Node, i: int, grad: Tensor) -> Tensor:
 def replay_pointwise(node: Node, grad: Tensor) -> list[Tensor | None]:
     """Run the traced derivative of a pointwise op with tensors."""
     op = node.op
-    defaults = op.attr_defaults
-    attrs = [
-        d if i >= len(node.attrs) or node.attrs[i] is None else node.attrs[i]
-        for i, d in enumerate(defaults)
-    ]
+    given = (*node.attrs, *(None for _ in op.attr_defaults))
+    attrs = [d if a is None else a for a, d in zip(given, op.attr_defaults, strict=False)]
     inputs = [grad, *node.saved, *attrs]
     constants = tuple(attrs) if op.attr_constants else ()
     results: list[Tensor | None] = []

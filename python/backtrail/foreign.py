@@ -76,7 +76,9 @@ def _function(op: Op, info: dict[str, Any]) -> Function:
     _check_parameters(op, [*inputs, *names])
     number = " | float" if len(inputs) > 1 else ""
     parameters = [f"{name}: Tensor{number}" for name in inputs]
-    parameters += [f"{name}: {kind} = _defaults[{i}]" for i, (name, kind, _) in enumerate(info["attrs"])]
+    parameters += [
+        f"{name}: {kind} = _defaults[{i}]" for i, (name, kind, _) in enumerate(info["attrs"])
+    ]
     call = f"_apply(_op, ({', '.join(inputs)},), ({''.join(f'{n}, ' for n in names)}))"
     text = f"def {op.name}({', '.join(parameters)}) -> Tensor:\n    return {call}\n"
     space: dict[str, Any] = {

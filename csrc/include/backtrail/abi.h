@@ -1,11 +1,11 @@
 // The boundary between backtrail and a library of ops: plain C structs and function pointers.
 //
 // A library exports one symbol, the constant `backtrail_library_v1`. Its plain members are read
-// first; only when its version and instruction set suit is `open` called, with what the host offers.
-// Every struct begins with its own size. The minor version grows when members are appended: the
-// reader takes what the writer had and zeros for the rest, so that older libraries keep working.
-// The major version grows when the meaning of anything changes. No exception crosses: errors go
-// through backtrail_host::error. Nothing here is Python's.
+// first; only when its version and instruction set suit is `open` called, with what the host
+// offers. Every struct begins with its own size. The minor version grows when members are appended:
+// the reader takes what the writer had and zeros for the rest, so that older libraries keep
+// working. The major version grows when the meaning of anything changes. No exception crosses:
+// errors go through backtrail_host::error. Nothing here is Python's.
 #pragma once
 #include <stdint.h>
 
@@ -57,14 +57,14 @@ enum backtrail_kind {
 };
 
 enum backtrail_flags {
-  BACKTRAIL_MASK_OUTPUT = 1,       // a pointwise op whose result is bool
-  BACKTRAIL_ON_FLOATS = 2,         // a pointwise op has kernels of float32 and float64
-  BACKTRAIL_ON_INTEGERS = 4,       // and of int64
+  BACKTRAIL_MASK_OUTPUT = 1,  // a pointwise op whose result is bool
+  BACKTRAIL_ON_FLOATS = 2,    // a pointwise op has kernels of float32 and float64
+  BACKTRAIL_ON_INTEGERS = 4,  // and of int64
   BACKTRAIL_DIFFERENTIABLE = 8,
   BACKTRAIL_WRITTEN_BACKWARD = 16,
-  BACKTRAIL_READS_INPUTS = 32,     // what the derivative reads
+  BACKTRAIL_READS_INPUTS = 32,  // what the derivative reads
   BACKTRAIL_READS_OUTPUT = 64,
-  BACKTRAIL_SYMBOLIC_ATTRS = 128   // a trace takes the attributes as inputs
+  BACKTRAIL_SYMBOLIC_ATTRS = 128  // a trace takes the attributes as inputs
 };
 
 // What backtrail offers to a library. Functions may be called on any thread that runs an op.
@@ -124,8 +124,8 @@ typedef struct backtrail_call {
   int32_t n_in, n_out, n_rows;
   const double* attrs;
   const backtrail_array *in, *out;
-  // Of reductions and row-wise ops: array j's row r lies at rows[j * n_rows + r], for the inputs and
-  // then the outputs, at most BACKTRAIL_MAX_ROWS of them; its length is the last size.
+  // Of reductions and row-wise ops: array j's row r lies at rows[j * n_rows + r], for the inputs
+  // and then the outputs, at most BACKTRAIL_MAX_ROWS of them; its length is the last size.
   void* const* rows;
 } backtrail_call;
 
@@ -149,8 +149,8 @@ typedef struct backtrail_op {
   const char *name, *doc;
   const backtrail_input* inputs;
   const backtrail_attr* attrs;
-  int32_t orders;  // how many derivatives there are; -1: no end
-  double cost;     // nanoseconds an element, roughly, on one core
+  int32_t orders;    // how many derivatives there are; -1: no end
+  double cost;       // nanoseconds an element, roughly, on one core
   double low, high;  // where it is defined and smooth, for tests
   // Pointwise.
   backtrail_kernels forward;

@@ -98,14 +98,15 @@ constexpr auto tie_members(Op& op) {
                   "an attribute is a float, double, int, int64_t or bool");
     static_assert(n <= BACKTRAIL_MAX_ATTRS, "an op has at most 8 attributes");
 #ifndef BACKTRAIL_REFLECTS
-    static_assert(!sizeof(Op), "this compiler cannot tell the names of the members that are the "
-                               "op's attributes: write BACKTRAIL_ATTRS(first, second) in the "
-                               "struct, or compile with -std=c++20");
+    static_assert(!sizeof(Op),
+                  "this compiler cannot tell the names of the members that are the "
+                  "op's attributes: write BACKTRAIL_ATTRS(first, second) in the "
+                  "struct, or compile with -std=c++20");
 #endif
-#define BACKTRAIL_TIE(count, ...)    \
-  if constexpr (n == count) {        \
-    auto& [__VA_ARGS__] = op;        \
-    return std::tie(__VA_ARGS__);    \
+#define BACKTRAIL_TIE(count, ...) \
+  if constexpr (n == count) {     \
+    auto& [__VA_ARGS__] = op;     \
+    return std::tie(__VA_ARGS__); \
   } else
     BACKTRAIL_TIE(1, a)
     BACKTRAIL_TIE(2, a, b)
@@ -143,10 +144,10 @@ BACKTRAIL_INLINE Op instance([[maybe_unused]] const double* values) {
 
 template <class T>
 constexpr uint32_t attr_type() {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, bool> ||
-                    (std::is_integral_v<T> && std::is_signed_v<T> &&
-                     (sizeof(T) == 4 || sizeof(T) == 8)),
-                "an attribute is a float, double, int, int64_t or bool");
+  static_assert(
+      std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, bool> ||
+          (std::is_integral_v<T> && std::is_signed_v<T> && (sizeof(T) == 4 || sizeof(T) == 8)),
+      "an attribute is a float, double, int, int64_t or bool");
   return std::is_same_v<T, float>    ? BACKTRAIL_ATTR_FLOAT
          : std::is_same_v<T, double> ? BACKTRAIL_ATTR_DOUBLE
          : std::is_same_v<T, bool>   ? BACKTRAIL_ATTR_BOOL

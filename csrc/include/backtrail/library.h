@@ -1,12 +1,10 @@
-// What a library of ops hands to backtrail: a record of each op, and functions that let no exception
-// out. BACKTRAIL_OPS, at the end, is the one thing of this file that an author uses.
+// What a library of ops hands to backtrail: a record of each op, and functions that let no
+// exception out. BACKTRAIL_OPS, at the end, is the one thing of this file that an author uses.
 #pragma once
-#include <cstdio>
-#include <cstring>
-#include <new>
-#include <stdexcept>
-
 #include "backtrail/abi.h"
+#include "backtrail/host.h"
+#include "backtrail/kinds.h"
+#include "backtrail/parallel.h"
 #include "backtrail/pointwise.h"
 
 namespace backtrail {
@@ -23,43 +21,6 @@ constexpr const char* isa() {
 #else
   return "base";
 #endif
-}
-
-// What backtrail offers; set when the library is opened.
-inline const backtrail_host*& host() {
-  static const backtrail_host* given = nullptr;
-  return given;
-}
-
-// Thrown where backtrail has an error already and only the way out is wanted.
-struct Stopped {};
-
-inline void error(uint32_t kind, const char* op, const char* text) {
-  char all[1024];
-  const std::size_t n = std::strlen(op);
-  const bool named = !std::strncmp(text, op, n) && text[n] == ':';
-  std::snprintf(all, sizeof all, named ? "%.0s%s" : "%s: %s", op, text);
-  host()->error(kind, all);
-}
-
-// To be called where an exception is caught: it becomes an error of `op`.
-inline void report(const char* op) {
-  try {
-    throw;
-  } catch (const Stopped&) {
-  } catch (const std::invalid_argument& e) {
-    error(BACKTRAIL_VALUE_ERROR, op, e.what());
-  } catch (const std::domain_error& e) {
-    error(BACKTRAIL_VALUE_ERROR, op, e.what());
-  } catch (const std::out_of_range& e) {
-    error(BACKTRAIL_INDEX_ERROR, op, e.what());
-  } catch (const std::bad_alloc&) {
-    error(BACKTRAIL_MEMORY_ERROR, op, "out of memory");
-  } catch (const std::exception& e) {
-    error(BACKTRAIL_RUNTIME_ERROR, op, e.what());
-  } catch (...) {
-    error(BACKTRAIL_RUNTIME_ERROR, op, "it threw something that is no std::exception");
-  }
 }
 
 // Kernels that let no exception out.
@@ -161,9 +122,73 @@ backtrail_op pointwise_op() {
   return r;
 }
 
+// Runs an op that is not pointwise.
+template <class Op>
+void general_run(const backtrail_call* call) {
+  try {
+    for (int i = 0; i < call->n_out + call->n_in; ++i) {  // any floating one tells the type
+      const backtrail_array& a = i < call->n_out ? call->out[i] : call->in[i - call->n_out];
+      if (a.type == BACKTRAIL_FLOAT32) return calls::call<Op, float>(*call);
+      if (a.type == BACKTRAIL_FLOAT64) return calls::call<Op, double>(*call);
+    }
+  } catch (...) {
+    report(Op::name);
+  }
+}
+
+// Shapes of the outputs.
+template <class Op>
+void general_shape(const backtrail_call* call, backtrail_array* out) {
+  using G = meta::General<Op>;
+  try {
+    const Op op = meta::instance<Op>(call->attrs);
+    calls::Place in[G::inputs];
+    for (int j = 0; j < G::inputs; ++j) in[j] = {nullptr, {call->in[j].shape, call->in[j].n_dims}};
+    auto set = [&](int i, const Shape& shape) {
+      out[i].n_dims = shape.size();
+      for (int d = 0; d < shape.size(); ++d) out[i].shape[d] = shape[d];
+    };
+    if constexpr (G::form == meta::Form::row) {
+      Shape shape = in[0].shape;
+      shape[-1] = calls::row_shape(op, shape)[0];
+      set(0, shape);
+    } else {
+      const auto shapes = calls::output_shapes(op, in);
+      for (int i = 0; i < G::outputs; ++i) set(i, shapes[std::size_t(i)]);
+    }
+  } catch (...) {
+    report(Op::name);
+  }
+}
+
+template <class Op>
+backtrail_op general_op() {
+  using G = meta::General<Op>;
+  constexpr int n_attrs = meta::member_count<Op>();
+  static_assert(!meta::Attrs<Op>::count,
+                "the attributes of an op on rows or arrays are members with defaults");
+  static backtrail_input inputs[G::inputs];
+  static backtrail_attr attrs[n_attrs + 1];
+  const uint32_t kind = G::reduces                   ? BACKTRAIL_REDUCTION
+                        : G::form == meta::Form::row ? BACKTRAIL_ROWWISE
+                                                     : BACKTRAIL_OPAQUE;
+  backtrail_op r = record<Op>(kind, G::inputs, G::outputs, inputs, attrs, n_attrs);
+  for (int j = 0; j < G::inputs; ++j) inputs[j].type = G::types[std::size_t(j)];
+  constexpr bool written = meta::HasGeneralBackward<Op>::value;
+  r.flags = (G::differentiable ? BACKTRAIL_DIFFERENTIABLE : 0) |
+            (written ? BACKTRAIL_WRITTEN_BACKWARD : 0) | BACKTRAIL_READS_INPUTS |
+            (written && calls::reads<Op>(Reads::output) ? BACKTRAIL_READS_OUTPUT : 0);
+  r.run = general_run<Op>;
+  r.shape = G::reduces ? nullptr : general_shape<Op>;
+  return r;
+}
+
 template <class Op>
 backtrail_op make_op() {
-  return pointwise_op<Op>();
+  if constexpr (meta::is_pointwise<Op>())
+    return pointwise_op<Op>();
+  else
+    return general_op<Op>();
 }
 
 template <class... Op>
@@ -179,9 +204,12 @@ const backtrail_op* open(const backtrail_host* given, int32_t* count) {
 }  // namespace backtrail
 
 // Once in a library: the ops that it adds, `BACKTRAIL_OPS(MyOp, MyOther)`.
-#define BACKTRAIL_OPS(...)                                                                       \
-  extern "C" __attribute__((visibility("default"), used)) const backtrail_library                \
-      backtrail_library_v1 = {sizeof(backtrail_library),        BACKTRAIL_ABI_MAJOR,             \
-                              BACKTRAIL_ABI_MINOR,              BACKTRAIL_HEADERS_VERSION,       \
-                              ::backtrail::library::isa(),      __VERSION__,                     \
-                              ::backtrail::library::open<__VA_ARGS__>};
+#define BACKTRAIL_OPS(...)                                                     \
+  extern "C" __attribute__((visibility("default"), used))                      \
+  const backtrail_library backtrail_library_v1 = {sizeof(backtrail_library),   \
+                                                  BACKTRAIL_ABI_MAJOR,         \
+                                                  BACKTRAIL_ABI_MINOR,         \
+                                                  BACKTRAIL_HEADERS_VERSION,   \
+                                                  ::backtrail::library::isa(), \
+                                                  __VERSION__,                 \
+                                                  ::backtrail::library::open<__VA_ARGS__>};

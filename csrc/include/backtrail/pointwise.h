@@ -1,6 +1,6 @@
-// Pointwise ops. Such an op is one struct: its value, its derivative, and what the derivative reads.
-// From it this header makes the kernels for every element type, the derivative of every input, and
-// the traces from which Python differentiates it to any order.
+// Pointwise ops. Such an op is one struct: its value, its derivative, and what the derivative
+// reads. From it this header makes the kernels for every element type, the derivative of every
+// input, and the traces from which Python differentiates it to any order.
 //
 //   struct Sigmoid {
 //     static constexpr auto name = "sigmoid";
@@ -13,8 +13,8 @@
 // `forward` takes the inputs (V, or `typename V::Mask` for a bool input); it returns V or a Mask.
 // `backward` takes the incoming gradient, then what `reads` names (inputs, output); it returns one
 // V, or Grads<V, n> for n inputs. Left out, it is derived from `forward` on dual numbers. Both may
-// be const members, which read the attributes: members of the struct with defaults; or static, which
-// take them as trailing arguments. Optional members:
+// be const members, which read the attributes: members of the struct with defaults; or static,
+// which take them as trailing arguments. Optional members:
 //   attrs     Attr[]: names and defaults of the trailing arguments
 //   integers  true when the op also works on integers (kernels on int64)
 //   floats    false when it works on integers or masks only
@@ -367,8 +367,7 @@ Trace trace_vjp(const double* attrs, List<In...>, List<K...>) {
     explicit Scope(Trace& trace) { recording() = &trace; }
     ~Scope() { recording() = nullptr; }
   } scope(t);
-  t.result =
-      std::apply([&op](const auto&... a) { return vjp<Op, I, false>(op, a...).arg; }, args);
+  t.result = std::apply([&op](const auto&... a) { return vjp<Op, I, false>(op, a...).arg; }, args);
   return pruned(t);
 }
 

@@ -206,7 +206,8 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
   if (op.execute) {
     for (int i = 0; i < call.n_out; ++i)
       if (result.out[i]) elements += result.out[i].numel();
-    GilRelease release(elements >= kReleaseAt);
+    const bool long_one = elements >= kReleaseAt || (op.self && op.kind == Kind::opaque);
+    GilRelease release(long_one);
     run_op(op, call);
     if (capturing && op.random)
       capturing->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);

@@ -1,6 +1,8 @@
 // From Python numbers to attributes, with messages that name what was wrong.
 #include "bindings/attributes.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace backtrail {
@@ -66,6 +68,13 @@ void attribute_values(const char* op, const Attr* attrs, int n, PyObject* tuple,
 }
 
 void Attributes::parse(const Op& op, PyObject* attrs) {
+  if (op.self) {
+    double numbers[kMaxAttrs];
+    attribute_values(op.name, op.attrs, op.n_attrs, attrs, numbers);
+    for (n = 0; n < op.n_attrs; ++n)
+      values[n] = {AttrValue::real, int64_t(std::clamp(numbers[n], -9e18, 9e18)), numbers[n]};
+    return;
+  }
   const Py_ssize_t count = attrs ? PyTuple_GET_SIZE(attrs) : 0;
   if (count > kMost) fail(ErrorKind::type, "%s: got %zd attributes", op.name, count);
   int used = 0;

@@ -69,14 +69,32 @@ py::object pointwise_info(py::handle handle) {
 }
 
 // Load a user's library and register its ops, all or none; returns their handles. `check` is called
-// with each name before. Ops of the same source take the place of those loaded before.
+// with the name and the parameters of each before. Ops of the same source take the place of those
+// loaded before.
 py::list load(const std::string& path, const std::string& source, const py::object& check) {
   py::list handles;
-  for (const ForeignOp* f :
-       load_library(path.c_str(), source, BACKTRAIL_VERSION,
-                    [&](const char* name) { check.is_none() ? void() : void(check(name)); }))
-    handles.append(py::reinterpret_steal<py::object>(make_op(&f->op)));
+  auto checked = [&](const ForeignOp& f) {
+    py::list parameters = py::cast(f.input_names());
+    if (f.record.kind == BACKTRAIL_REDUCTION || f.record.kind == BACKTRAIL_ROWWISE)
+      parameters.append("dim");
+    if (f.record.kind == BACKTRAIL_REDUCTION) parameters.append("keepdim");
+    for (const Attr& a : f.attrs) parameters.append(a.name);
+    if (!check.is_none()) check(f.record.name, parameters);
+  };
+  for (const ForeignOp* f : load_library(path.c_str(), source, BACKTRAIL_VERSION, checked))
+    handles.append(py::reinterpret_steal<py::object>(make_op(f->op)));
   return handles;
+}
+
+// The op that computes the gradients of an op of a library that is not pointwise; and for each
+// input of that one whether it has a gradient.
+py::tuple derivative(py::handle handle, bool derived) {
+  if (Py_TYPE(handle.ptr()) != OpType || !as_op(handle.ptr())->op->self)
+    fail(ErrorKind::type, "derivative_op: expected an Op of a library that is not pointwise");
+  const Op& op = *as_op(handle.ptr())->op;
+  const Derivative& d = derivative_of(op, derived);
+  return py::make_tuple(py::reinterpret_steal<py::object>(make_op(&d.op)),
+                        static_cast<const Derivative*>(op.self)->has_gradient);
 }
 
 // What Python makes the function of a library's op from; None for a built-in op.
@@ -88,8 +106,9 @@ py::object foreign_info(py::handle handle) {
   static const char* attr_types[] = {"float", "float", "int", "int", "bool"};
   py::dict d;
   py::list inputs, attrs;
-  for (const backtrail_input& i : f->inputs)
-    inputs.append(py::make_tuple(i.name ? py::object(py::str(i.name)) : py::none(), types[i.type]));
+  const std::vector<std::string> names = f->input_names();
+  for (size_t j = 0; j < names.size(); ++j)
+    inputs.append(py::make_tuple(names[j], types[f->inputs[j].type]));
   for (const Attr& a : f->attrs)
     attrs.append(py::make_tuple(a.name, attr_types[a.type], default_of(a)));
   d["inputs"] = inputs;
@@ -139,6 +158,15 @@ PYBIND11_MODULE(_core, m) {
   m.def("load_library", &load, py::arg("path"), py::arg("source") = "",
         py::arg("check") = py::none());
   m.def("foreign_info", &foreign_info);
+  m.def("derivative_op", &derivative, py::arg("op"), py::arg("derived") = false);
+  m.def(
+      "broadcast_shape",
+      [](const char* name, const std::vector<Dims>& shapes) {
+        Dims all;
+        for (const Dims& s : shapes) all = broadcast(name, all, s);
+        return all;
+      },
+      "The shape that these broadcast to; an error names the op.");
   m.def("build_info", &build_info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);

@@ -35,6 +35,7 @@ DType dtype_of(PyObject* o) {
 }
 
 void set_python_error() {
+  drop_kept_error();  // another one came first
   try {
     throw;
   } catch (const Error& e) {

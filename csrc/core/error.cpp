@@ -34,6 +34,17 @@ void keep_error(ErrorKind kind, const char* text) noexcept {
   place.state.store(2);
 }
 
+bool error_is_kept() noexcept {
+  if (!kept_errors.load(std::memory_order_relaxed)) return false;
+  return (place_for_errors ? *place_for_errors : own_error).state.load() != 0;
+}
+
+void drop_kept_error() noexcept {
+  if (own_error.state.load() != 2) return;
+  kept_errors.fetch_sub(1);
+  own_error.state.store(0);
+}
+
 void throw_error_kept() {
   KeptError& e = kept_error();
   Error thrown(e.kind, e.text);

@@ -37,6 +37,8 @@ KeptError& kept_error();                // of this thread
 void keep_errors_at(KeptError* place);  // of the thread for which this one works
 void keep_error(ErrorKind kind, const char* text) noexcept;
 extern std::atomic<int> kept_errors;  // on all threads
+bool error_is_kept() noexcept;        // for what this thread works on: more of it is no use
+void drop_kept_error() noexcept;
 [[noreturn]] void throw_error_kept();
 inline void throw_kept_error() {
   if (kept_errors.load(std::memory_order_relaxed) && kept_error().state.load() == 2)

@@ -108,7 +108,8 @@ void make_pointwise(const char* path, ForeignOp& f) {
   }
   p.symbolic_attrs = has(BACKTRAIL_SYMBOLIC_ATTRS);
   p.foreign = &f.record;
-  f.op = pointwise_op(p);
+  f.pointwise_op = pointwise_op(p);
+  f.op = &f.pointwise_op;
 }
 
 std::unique_ptr<ForeignOp> read(const char* path, const backtrail_op& record,
@@ -134,10 +135,14 @@ std::unique_ptr<ForeignOp> read(const char* path, const backtrail_op& record,
            r.name, i);
     f->attrs.push_back({a.name, a.value, a.type});
   }
-  if (r.kind == BACKTRAIL_POINTWISE)
+  if (r.kind == BACKTRAIL_POINTWISE) {
     make_pointwise(path, *f);
-  else
-    fail(ErrorKind::runtime, "%s: op '%s' is of an unknown kind", path, r.name);
+  } else {
+    if (r.kind > BACKTRAIL_OPAQUE || !r.run || (!r.shape && r.kind != BACKTRAIL_REDUCTION))
+      fail(ErrorKind::runtime, "%s: op '%s' is of an unknown kind, or lacks its functions", path,
+           r.name);
+    f->op = &general_op(*f);
+  }
   return f;
 }
 
@@ -150,13 +155,23 @@ std::vector<std::unique_ptr<ForeignOp>>& all_foreign() {
 
 const ForeignOp* foreign_of(const Op& op) {
   for (const auto& f : all_foreign())
-    if (&f->op == &op) return f.get();
+    if (f->op == &op) return f.get();
   return nullptr;
+}
+
+std::vector<std::string> ForeignOp::input_names() const {
+  std::vector<std::string> names;
+  for (size_t j = 0; j < inputs.size(); ++j)
+    names.push_back(inputs[j].name       ? inputs[j].name
+                    : j == 0             ? "input"
+                    : inputs.size() == 2 ? "other"
+                                         : "tensor" + std::to_string(j));
+  return names;
 }
 
 std::vector<const ForeignOp*> load_library(const char* path, const std::string& source,
                                            const char* version,
-                                           const std::function<void(const char*)>& check) {
+                                           const std::function<void(const ForeignOp&)>& check) {
   static const backtrail_host host{
       sizeof(backtrail_host), BACKTRAIL_ABI_MAJOR, BACKTRAIL_ABI_MINOR, version, keep, run_tasks};
   const backtrail_library* library = open(path, version);
@@ -181,11 +196,11 @@ std::vector<const ForeignOp*> load_library(const char* path, const std::string& 
              "%s: the name '%s' is taken by the op of another library%s%s; rename one of them",
              path, name, before->source.empty() ? "" : ", made from ", before->source.c_str());
     }
-    check(name);
+    check(*made.back());
   }
   std::vector<const ForeignOp*> loaded;
   for (auto& f : made) {
-    register_op(f->op);
+    register_op(*f->op);
     loaded.push_back(f.get());
     all_foreign().push_back(std::move(f));
   }

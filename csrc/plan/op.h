@@ -77,7 +77,10 @@ struct Op {
   bool reads_values = false;  // the shape of its result depends on the values of its inputs
   double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element
   uint32_t needs[kMaxInputs] = {};  // the saved inputs that the gradient of input j really uses
-  const void* self = nullptr;       // what the functions of a library's op belong to
+  // Of an op of a library: what its functions belong to, and its attributes.
+  const void* self = nullptr;
+  const Attr* attrs = nullptr;
+  int n_attrs = 0;
 };
 
 constexpr Op depends_on_values(Op op) {

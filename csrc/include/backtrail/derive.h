@@ -1,8 +1,8 @@
 // Derivatives of any order of a function of Vars.
 //
 // F_0 is the function. F_k takes the floating inputs of F_{k-1} and a gradient for each of its
-// outputs, C_k; it gives the gradients of these inputs. So with I_0 the inputs and O_0 the outputs of
-// the function: C_k is like O_{k-1}, I_k = I_{k-1} + C_k, and O_k is like I_{k-1}.
+// outputs, C_k; it gives the gradients of these inputs. So with I_0 the inputs and O_0 the outputs
+// of the function: C_k is like O_{k-1}, I_k = I_{k-1} + C_k, and O_k is like I_{k-1}.
 #pragma once
 #include <cstdint>
 
@@ -74,13 +74,12 @@ struct Values {
   }
 };
 
-// Run F_`order`, order >= 1. `sizes`: elements of the arrays of I_0, then of O_0. `given[j]` are the
-// values of array j of I_order, `found[j]` the results, like array j of I_{order-1}.
+// Run F_`order`, order >= 1. `sizes`: elements of the arrays of I_0, then of O_0. `given[j]` are
+// the values of array j of I_order, `found[j]` the results, like array j of I_{order-1}.
 // `forward(Variables* inputs, Variables* outputs)` computes the outputs.
 template <class Forward>
-__attribute__((noinline)) void derive(int order, int n_inputs, int n_outputs,
-                                      const int64_t* sizes, const Values* given,
-                                      const Values* found, Forward forward) {
+__attribute__((noinline)) void derive(int order, int n_inputs, int n_outputs, const int64_t* sizes,
+                                      const Values* given, const Values* found, Forward forward) {
   Workspace& w = Workspace::mine();
   // Arrays of I_{order-1}, then of every O_m below order.
   const int inputs = counts(order - 1, n_inputs, n_outputs).inputs;
@@ -108,8 +107,7 @@ __attribute__((noinline)) void derive(int order, int n_inputs, int n_outputs,
   Recording recording(w.tape);
   for (int j = 0; j < inputs; ++j) {
     in[j] = take(size_of[j]);
-    for (int64_t e = 0; e < in[j].n; ++e)
-      in[j].data[e] = w.tape.push(Step::leaf, given[j].get(e));
+    for (int64_t e = 0; e < in[j].n; ++e) in[j].data[e] = w.tape.push(Step::leaf, given[j].get(e));
   }
   int outputs = n_outputs;
   for (int i = 0; i < n_outputs; ++i) out[i] = take(sizes[n_inputs + i]);
@@ -121,8 +119,7 @@ __attribute__((noinline)) void derive(int order, int n_inputs, int n_outputs,
     for (int64_t i = 0; i < top; ++i) adjoints[i] = Var(0);
     for (int i = 0; i < outputs; ++i)
       for (int64_t e = 0; e < out[i].n; ++e)
-        if (!out[i].data[e].constant())
-          adjoints[out[i].data[e].i] += in[gradients + i].data[e];
+        if (!out[i].data[e].constant()) adjoints[out[i].data[e].i] += in[gradients + i].data[e];
     sweep<Var>(w.tape, top, adjoints);
     gradients += outputs;
     outputs = counts(m - 1, n_inputs, n_outputs).inputs;
@@ -136,8 +133,7 @@ __attribute__((noinline)) void derive(int order, int n_inputs, int n_outputs,
   for (int64_t i = 0; i < top; ++i) adjoints[i] = 0;
   for (int i = 0; i < outputs; ++i)
     for (int64_t e = 0; e < out[i].n; ++e)
-      if (!out[i].data[e].constant())
-        adjoints[out[i].data[e].i] += given[gradients + i].get(e);
+      if (!out[i].data[e].constant()) adjoints[out[i].data[e].i] += given[gradients + i].get(e);
   sweep<double>(w.tape, top, adjoints);
   for (int j = 0; j < inputs; ++j)
     for (int64_t e = 0; e < in[j].n; ++e) found[j].set(e, adjoints[in[j].data[e].i]);

@@ -156,8 +156,7 @@ A argument(const Place& p) {
 template <class Op, class T, class... A, std::size_t... I>
 void forward(const Op& op, const Place* places, meta::List<A...>, std::index_sequence<I...>) {
   if constexpr (meta::General<Op>::reduces)
-    *static_cast<T*>(places[sizeof...(A)].data) =
-        op.template forward<T>(argument<A>(places[I])...);
+    *static_cast<T*>(places[sizeof...(A)].data) = op.template forward<T>(argument<A>(places[I])...);
   else
     op.template forward<T>(argument<A>(places[I])...);
 }

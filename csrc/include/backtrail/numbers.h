@@ -19,10 +19,10 @@ using IfNumbers = std::enable_if_t<(std::is_arithmetic_v<T> && ...)>;
 
 // Templates, so that a function of <math.h> with the same name never makes a call ambiguous.
 // Not inlined: each is compiled once, however often it is called.
-#define BACKTRAIL_SCALAR(f)                                   \
-  template <class T, class = meta::IfFloating<T>>             \
-  __attribute__((noinline)) T f(T x) {                        \
-    return f(Vec<T>(x)).r[0][0];                              \
+#define BACKTRAIL_SCALAR(f)                       \
+  template <class T, class = meta::IfFloating<T>> \
+  __attribute__((noinline)) T f(T x) {            \
+    return f(Vec<T>(x)).r[0][0];                  \
   }
 BACKTRAIL_SCALAR(exp)
 BACKTRAIL_SCALAR(exp2)
@@ -60,17 +60,30 @@ BACKTRAIL_SCALAR(trunc)
 BACKTRAIL_SCALAR(round)
 #undef BACKTRAIL_SCALAR
 
-// Of two numbers: in the type that arithmetic with both has.
-#define BACKTRAIL_SCALAR(f)                                                    \
-  template <class A, class B, class = meta::IfNumbers<A, B>,                   \
-            class T = std::common_type_t<A, B>, class = meta::IfFloating<T>>   \
-  __attribute__((noinline)) T f(A a, B b) {                                    \
-    return f(Vec<T>(T(a)), Vec<T>(T(b))).r[0][0];                              \
-  }
+// Of two numbers: in the type that arithmetic with both has. Of two types no templates, which would
+// be as good as those of a standard library that has them.
+#define BACKTRAIL_MIXED(f, T, A, B) \
+  inline T f(A a, B b) { return f(T(a), T(b)); }
+#define BACKTRAIL_SCALAR(f)                       \
+  template <class T, class = meta::IfFloating<T>> \
+  __attribute__((noinline)) T f(T a, T b) {       \
+    return f(Vec<T>(a), Vec<T>(b)).r[0][0];       \
+  }                                               \
+  BACKTRAIL_MIXED(f, double, double, float)       \
+  BACKTRAIL_MIXED(f, double, float, double)       \
+  BACKTRAIL_MIXED(f, double, double, int)         \
+  BACKTRAIL_MIXED(f, double, int, double)         \
+  BACKTRAIL_MIXED(f, double, double, long)        \
+  BACKTRAIL_MIXED(f, double, long, double)        \
+  BACKTRAIL_MIXED(f, float, float, int)           \
+  BACKTRAIL_MIXED(f, float, int, float)           \
+  BACKTRAIL_MIXED(f, float, float, long)          \
+  BACKTRAIL_MIXED(f, float, long, float)
 BACKTRAIL_SCALAR(pow)
 BACKTRAIL_SCALAR(atan2)
 BACKTRAIL_SCALAR(copysign)
 #undef BACKTRAIL_SCALAR
+#undef BACKTRAIL_MIXED
 
 // NaN when either is NaN.
 template <class A, class B, class = meta::IfNumbers<A, B>, class T = std::common_type_t<A, B>>

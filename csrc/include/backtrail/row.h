@@ -71,8 +71,7 @@ inline Vec<R> fold(int64_t n, double none, Combine combine, F f, const X&... x) 
     V part[4] = {V(none), V(none), V(none), V(none)};
     for (; i + 4 * L <= end; i += 4 * L)
       for (int k = 0; k < 4; ++k) part[k] = combine(part[k], V(f(load<R>(x, i + k * L)...)));
-    for (int k = 0; i + L <= end; i += L, ++k)
-      part[k] = combine(part[k], V(f(load<R>(x, i)...)));
+    for (int k = 0; i + L <= end; i += L, ++k) part[k] = combine(part[k], V(f(load<R>(x, i)...)));
     if (i < end) {
       const V last(f(load<R>(x, i, end - i)...));
       part[3] = combine(part[3], select(V::Mask::first(end - i), last, V(none)));

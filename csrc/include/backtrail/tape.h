@@ -1,5 +1,5 @@
-// Var: a number that records what is computed from it, and the sweep back over the record that gives
-// derivatives. A sweep can itself be recorded, and so be differentiated again, to any order.
+// Var: a number that records what is computed from it, and the sweep back over the record that
+// gives derivatives. A sweep can itself be recorded, and so be differentiated again, to any order.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -152,10 +152,10 @@ inline bool operator==(const Var& a, const Var& b) { return a.v == b.v; }
 inline bool operator!=(const Var& a, const Var& b) { return a.v != b.v; }
 
 // Templates, so that what a file does not use is not compiled.
-#define BACKTRAIL_ONE(f)                                                  \
-  template <class X, class = std::enable_if_t<std::is_same_v<X, Var>>>    \
-  inline Var f(const X& a) {                                              \
-    return taped::one(taped::Step::f, f(a.v), a);                         \
+#define BACKTRAIL_ONE(f)                                               \
+  template <class X, class = std::enable_if_t<std::is_same_v<X, Var>>> \
+  inline Var f(const X& a) {                                           \
+    return taped::one(taped::Step::f, f(a.v), a);                      \
   }
 BACKTRAIL_ONE(exp)
 BACKTRAIL_ONE(exp2)

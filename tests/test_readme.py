@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,19 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)
 
 
 def test_every_block_runs_after_those_before_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKTRAIL_EXTENSIONS_DIR", str(tmp_path))
     assert len(BLOCKS) >= 4
-    namespace: dict[str, object] = {}
-    for block in BLOCKS:
-        exec(compile(block, str(README), "exec"), namespace)
-    printed = capsys.readouterr().out.splitlines()
+    # In a process of their own, for the ops that they add stay.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(BLOCKS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
     weight, bias = map(float, printed[0].split())
     assert weight == pytest.approx(2, abs=1e-3)
     assert bias == pytest.approx(1, abs=1e-3)

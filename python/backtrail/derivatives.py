@@ -66,8 +66,8 @@ def replay_pointwise(node: Node, grad: Tensor) -> list[Tensor | None]:
     op = node.op
     given = (*node.attrs, *(None for _ in op.attr_defaults))
     attrs = [d if a is None else a for a, d in zip(given, op.attr_defaults, strict=False)]
-    inputs = [grad, *node.saved, *attrs]
     constants = tuple(attrs) if op.attr_constants else ()
+    inputs = [grad, *node.saved, *(() if constants else attrs)]
     results: list[Tensor | None] = []
     for i, edge in enumerate(node.edges):
         if edge is None:

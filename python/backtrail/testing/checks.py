@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from .. import dtypes
 from .._core import guard_damage, guard_storages, released_damage, set_task_order
 from ..creation import empty, tensor
+from ..shaping import broadcast_shapes
 from ..tensor import Tensor
 from .report import FAIL, NOTE, PASS, SKIP, Result
 from .runs import Case, Named, attempt, copies, difference, named_outputs, place, said
@@ -20,7 +21,7 @@ ELEMENTWISE = ("pointwise",)
 
 def inputs_kept(case: Case) -> Result:
     """Inputs, and the gradients that come in, are not written to."""
-    for tensors in (case.single, case.double):
+    for tensors in case.fresh():  # what earlier checks ran on may be changed by now
         before = copies(tensors)
         case.everything(tensors)
         for name, x, y in zip(case.names, tensors, before, strict=True):
@@ -161,9 +162,9 @@ def _broadcasts(case: Case) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         cut = [t.narrow(d, 0, 1).expand(t.shape) if t.ndim and t.numel() else t for t in tensors]
         if any(t.ndim and t.numel() > 1 for t in tensors):
             yield cut, copies(cut)
-    if case.subject.kind not in ELEMENTWISE or len(tensors) < 2:
+    if not case.subject.broadcasts or len(tensors) < 2:
         return
-    shape = case.values(tensors)[0].shape
+    shape = broadcast_shapes(*(t.shape for t in tensors))
     full = [t.expand(shape).clone() for t in tensors]
     for j, t in enumerate(full):
         for small in (t[..., :1], t[:1], t[0]) if t.ndim and t.numel() else ():
@@ -329,27 +330,32 @@ def _number(value: float) -> str:
 
 def _at_the_edges(case: Case) -> str:
     """NaN from zero, the ends of the range or (if the op names no range) large numbers."""
-    info, limits = case.subject.info, case.subject.range
-    if case.subject.kind not in ELEMENTWISE or not info.get("floats", True):
+    (low, high), kinds = case.subject.range, case.subject.inputs
+    if not case.subject.broadcasts or "floating" not in kinds:
         return ""
-    low, high = limits
     numbers = [n for n in (0.0, low, high, 1e-30, -1e-30) if low <= n <= high]
-    if limits == DEFAULT_RANGE:
+    if (low, high) == DEFAULT_RANGE:
         numbers += [s * n for n in (30.0, 1e3, 1e10, 1e30) for s in (1, -1)]
-    worst = ""
+    n = 1 if case.subject.kind == "pointwise" else 3
     for number in numbers:
-        given = [
-            tensor([number], dtype=dtypes.float32)
-            if t.dtype.is_floating_point
-            else t.reshape(-1)[:1]
-            for t in case.single
-        ]
-        for name, t in case.everything(given):
-            value = t.reshape(-1)[0].item()
-            inside = low <= number <= high
-            if isinstance(value, float) and (math.isnan(value) or (inside and math.isinf(value))):
-                worst = worst or f"{name} is {value} where every input is {number:g}"
-    return worst
+        for first in (number, low + 0.7 * (high - low))[:n]:  # of a row
+            row = tensor([first] + [number] * (n - 1), dtype=dtypes.float32)
+            given = [
+                row if t.dtype.is_floating_point else t.reshape(-1)[:1].expand(n)
+                for t in case.single
+            ]
+            try:
+                found = case.everything(given)
+            except EXPECTED_ERRORS:
+                continue
+            for name, t in found:
+                i = _first_not_finite(t)
+                value = 0.0 if i is None else t.detach().reshape(-1)[i].item()
+                if math.isnan(value) or (math.isinf(value) and low <= number <= high):
+                    all_of = "every input is" if n == 1 else "the row of each input is"
+                    what = f"{first:g}" if n == 1 else f"{[float(f'{v:g}') for v in row.tolist()]}"
+                    return f"{name} is {value} where {all_of} {what}"
+    return ""
 
 
 Check = Callable[[Case], Result]

@@ -22,14 +22,17 @@ class Case:
 
     def __init__(self, subject: Subject, sample: Sample) -> None:
         self.subject, self.sample = subject, sample
-        self.single = sample.cast(dtypes.float32)
-        self.double = [
-            t.to(dtypes.float64) if t.dtype is dtypes.float32 else t.clone() for t in self.single
-        ]
+        self.single, self.double = self.fresh()
         self.wanted = sample.wanted()
         self.names = sample.names
         self.random = get_rng_state()
         self.why_no_slopes = self._why_no_slopes()
+
+    def fresh(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Copies of the inputs in float32, and the same numbers in float64."""
+        single = self.sample.cast(dtypes.float32)
+        double = [t.to(dtypes.float64) if t.dtype is dtypes.float32 else t.clone() for t in single]
+        return single, double
 
     def values(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The outputs, nothing recorded. Random numbers are the same at each run."""

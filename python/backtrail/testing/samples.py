@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import dtypes
-from .._core import Op, pointwise_info
+from .._core import Op, foreign_info, pointwise_info
 from ..creation import tensor
 from ..random import Generator, rand, randint
 from ..tensor import Tensor, apply, ops
@@ -109,7 +109,6 @@ class Subject:
 
     def __init__(self, function: Any) -> None:
         self.op, self.made = _op_of(function)
-        self.info: dict[str, Any] = (pointwise_info(self.op) if self.op else None) or {}
         self.kind = self.op.kind if self.op else "function"
         self.name = self.op.name if self.op else getattr(function, "__name__", repr(function))
         self.function = _of_handle(function) if isinstance(function, Op) else function
@@ -118,7 +117,27 @@ class Subject:
                 f"opcheck: got {type(function).__name__}; expected the function of an op"
             )
         self.invents = False  # the samples are not the caller's
-        self.range: tuple[float, float] = self.info.get("range", DEFAULT_RANGE)
+        self.inputs: list[str] = []  # "floating", "int64" or "bool", of an op made of one struct
+        self.attrs: dict[str, Any] = {}  # with their defaults
+        self.range = DEFAULT_RANGE
+        self.written: bool | None = None  # whether its backward is; None: not of one struct
+        self.broadcasts = self.kind == "pointwise"
+        if self.op is not None:
+            self._ask(self.op)
+
+    def _ask(self, op: Op) -> None:
+        if (info := pointwise_info(op)) is not None:
+            number = "floating" if info["floats"] else "int64"
+            self.inputs = ["bool" if mask else number for mask in info["mask_inputs"]]
+            self.attrs = info["attrs"]
+        elif (info := foreign_info(op)) is not None:
+            self.inputs = [kind for _, kind in info["inputs"]]
+            self.attrs = {name: default for name, _, default in info["attrs"]}
+            self.broadcasts = self.kind != "opaque"
+        else:
+            return
+        self.range = info["range"]
+        self.written = info["written_backward"]
 
     def names(self) -> list[str]:
         """The names of the positional parameters, where the function tells."""
@@ -138,53 +157,56 @@ class Subject:
                 args = (args,)
             return [Sample(args, kwargs, self.names())]
         self.invents = True
-        if self.kind == "pointwise" and self.made:
-            made = [self.invented((3, 7), kwargs)]
-            others = {k: _other(v) for k, v in self.info["attrs"].items() if k not in kwargs}
-            if others != {k: self.info["attrs"][k] for k in others}:
-                made.append(self.invented((3, 7), {**kwargs, **others}))
-            made.append(self.invented((3, 20_011), kwargs))
+        op, known = self.op, list(self.inputs)
+        if self.kind in ("reduction", "rowwise") and op is not None and op.n_inputs == 1:
+            known = known or ["floating"]  # a built-in one
+        elif not self.made:
+            known = []  # its function has a signature of its own
+        if not known or self.kind == "opaque":
+            raise TypeError(
+                f"opcheck: {self.name} takes inputs that cannot be invented: give them, as in "
+                "opcheck(op, (x, y))"
+            )
+        along: list[dict[str, Any]] = [{}]
+        if self.kind != "pointwise" and "dim" in self.names():
+            along = [{"dim": -1}, {"dim": 0}]
+        others = {k: _other(v) for k, v in self.attrs.items() if k not in kwargs}
+        changed = any(v != self.attrs[k] for k, v in others.items())
+        made = [self._invented(known, (3, 7), {**dim, **kwargs}) for dim in along]
+        if changed:
+            made.append(self._invented(known, (3, 7), {**along[0], **kwargs, **others}))
+        if self.kind != "pointwise":
+            made.append(self._invented(known, (2, 1, 18), {**along[0], **kwargs}))
+        for dim in along:
+            made.append(self._invented(known, (3, 20_011), {**dim, **kwargs}))
             made[-1].large = True
-            return made
-        if self.kind in ("reduction", "rowwise") and self.op is not None and self.op.n_inputs == 1:
-            x = self._floats((3, 7))
-            along = [{"dim": -1}, {"dim": 0}] if "dim" in self.names() else [{}]
-            made = [Sample((x,), {**dim, **kwargs}, self.names()) for dim in along]
-            wide = self._floats((3, 20_011))
-            made += [Sample((wide,), {**dim, **kwargs}, self.names()) for dim in along]
-            for sample in made[len(along) :]:
-                sample.large = True
-            return made
-        raise TypeError(
-            f"opcheck: {self.name} takes inputs that cannot be invented: give them, as in "
-            "opcheck(op, (x, y))"
-        )
+        return made
 
-    def invented(self, shape: tuple[int, ...], kwargs: dict[str, Any]) -> Sample:
-        """Inputs of a pointwise op, all of one shape, in the range where it is smooth."""
+    def _invented(
+        self, known: Sequence[str], shape: tuple[int, ...], kwargs: dict[str, Any]
+    ) -> Sample:
+        """Inputs of one shape, floating ones in the range where the op is smooth."""
         random = Generator().manual_seed(zlib.crc32(self.name.encode()))
+        low, high = self.range
         inputs = []
-        for mask in self.info["mask_inputs"]:
-            if mask:
+        for kind in known:
+            if kind == "bool":
                 inputs.append(randint(0, 2, shape, generator=random) > 0)
-            elif self.info["floats"]:
-                inputs.append(self._floats(shape, random))
+            elif kind == "int64":
+                most = 60 if self.kind == "pointwise" else min(shape)  # indices, perhaps
+                inputs.append(randint(int(most == 60), most, shape, generator=random))
             else:
-                inputs.append(randint(1, 60, shape, generator=random))
-        return Sample(inputs, kwargs, [f"input {i}" for i in range(len(inputs))])
+                numbers = rand(*shape, generator=random, dtype=dtypes.float32)
+                inputs.append(numbers * (high - low) + low)
+        names = self.names()
+        usual = [f"input {i}" for i in range(len(inputs))]
+        return Sample(inputs, kwargs, names if len(names) >= len(inputs) else usual)
 
     def attributes(self, sample: Sample) -> tuple[Any, ...]:
-        """All attributes of a pointwise op in a call of its function."""
-        given = sample.args[len(self.info["mask_inputs"]) :]
-        values = list(given) + list(self.info["attrs"].values())[len(given) :]
-        for key, value in sample.kwargs.items():
-            values[list(self.info["attrs"]).index(key)] = value
-        return tuple(values)
-
-    def _floats(self, shape: tuple[int, ...], random: Generator | None = None) -> Tensor:
-        low, high = self.range
-        random = random or Generator().manual_seed(0)
-        return rand(*shape, generator=random, dtype=dtypes.float32) * (high - low) + low
+        """All attributes in a call of the op's function."""
+        given = sample.args[len(self.inputs) :] if self.kind == "pointwise" else ()
+        named = dict(zip(self.attrs, given, strict=False))
+        return tuple({**self.attrs, **named, **sample.kwargs}[name] for name in self.attrs)
 
 
 def _of_handle(op: Op) -> Callable[..., Any]:
@@ -207,6 +229,9 @@ def _op_of(function: Any) -> tuple[Op | None, bool]:
     op = getattr(function, "op", None)
     if isinstance(op, Op):
         return op, True
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_filename.startswith("<op "):  # of a library
+        return function.__globals__["_op"], True
     for cell in getattr(function, "__closure__", None) or ():
         if isinstance(cell.cell_contents, Op):
             return cell.cell_contents, True
@@ -217,5 +242,8 @@ def _op_of(function: Any) -> tuple[Op | None, bool]:
 
 def _other(value: Any) -> Any:
     """An attribute's value near its default."""
-    plain = isinstance(value, float) and abs(value) < 1e9
-    return 0.8 * value + 0.3 if plain else value
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return 0.8 * value + 0.3 if abs(value) < 1e9 else value

@@ -33,7 +33,14 @@ struct Mix {
   }
 };
 
-BACKTRAIL_OPS(Bump, Mix)
+struct Snake {
+  static constexpr auto name = "snake_for_test";
+  static constexpr auto doc = "input + sin(a input)^2 / a.";
+  double a = 1;
+  template <class V> V forward(V x) const { V s = sin(V(a) * x); return x + s * s / V(a); }
+};
+
+BACKTRAIL_OPS(Bump, Mix, Snake)
 """
 
 
@@ -66,6 +73,18 @@ def test_gradients_of_two_orders(ops: SimpleNamespace) -> None:
     for check in (gradcheck, gradgradcheck):
         assert check(lambda x: ops.bump_for_test(x, height=1.5), x)
         assert check(lambda x, y: ops.mix_for_test(mask, x, y), (x, y))
+
+
+@pytest.mark.parametrize("a", [1.0, 0.5])
+def test_attributes_that_are_members(ops: SimpleNamespace, a: float) -> None:
+    """In the kernel, and as constants of the derivative's program: they agree with the formula."""
+    x = bt.randn(4, dtype=bt.float64, requires_grad=True)
+    for create_graph in (False, True):
+        y = ops.snake_for_test(x, a=a)
+        (slope,) = bt.autograd.grad(y.sum(), [x], create_graph=create_graph)
+        assert bt.allclose(slope, 1 + bt.sin(2 * a * x))
+    (curve,) = bt.autograd.grad(slope.sum(), [x])
+    assert bt.allclose(curve, 2 * a * bt.cos(2 * a * x))
 
 
 def test_it_is_a_method_and_a_member_of_the_package(ops: SimpleNamespace) -> None:

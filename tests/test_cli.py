@@ -297,11 +297,12 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     flags = {
-        (): "train sample info",
+        (): "train sample info new-op",
         ("train",): "--data --steps --batch-size --n-layer --n-embd --n-head --block-size --lr "
         "--seed --out --resume --threads",
         ("sample",): "CHECKPOINT --prompt --temperature --n --seed",
         ("info",): "usage",
+        ("new-op",): "NAME --kind --directory pointwise reduction rowwise opaque",
     }
     for command, names in flags.items():
         with pytest.raises(SystemExit) as stop:

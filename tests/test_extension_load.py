@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import backtrail as bt
 import pytest
 from backtrail import _core, compiler
-from backtrail.cpp_extension import BuildError, Ops, load, load_inline, load_library
+from backtrail.cpp_extension import BuildError, load, load_inline, load_library
 
 LINES = """\
 #include <backtrail/op.h>
@@ -130,10 +130,11 @@ def test_a_broken_library_in_the_cache_is_built_anew(tmp_path: Path, cache: Path
     flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
     for broken in (b"", b"not a library", whole[:middle], flipped):
         library.write_bytes(broken)
-        assert compiler.build("broken", sources) == library
-        assert library.stat().st_size == len(whole)
-    (library.parent / "headers").write_bytes(b"\xff\0/no/such/file\n")
+        assert compiler._find_kept(library.parent) is None
     assert compiler.build("broken", sources) == library
+    assert library.stat().st_size == len(whole)
+    (library.parent / "headers").write_bytes(b"\xff\0/no/such/file\n")
+    assert compiler._find_kept(library.parent) is None
     assert load(file).broken_for_test(bt.ones(1)).item() == 2
 
 
@@ -149,6 +150,38 @@ def test_another_process_finds_it_quickly(tmp_path: Path, cache: Path) -> None:
         print(time.perf_counter() - begin)
     """
     assert min(float(result(python(code, file))) for _ in range(5)) < 0.1
+
+
+def test_threads_at_once_build_once(tmp_path: Path, cache: Path, runs: list[list[str]]) -> None:
+    file = tmp_path / "threads.cpp"
+    file.write_text(source("threads_for_test"))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(load, [file] * 4))
+    assert all(ops is made[0] for ops in made)
+    assert len(runs) == 2
+
+
+def test_a_file_loaded_again_after_an_edit(tmp_path: Path, cache: Path) -> None:
+    """As in a notebook: its ops are replaced, what was recorded before keeps those it had."""
+    file = tmp_path / "edited.cpp"
+    x = bt.ones(2, requires_grad=True)
+    file.write_text(source("edited_for_test"))
+    first = load(file)
+    before = first.edited_for_test(x)
+    file.write_text(source("edited_for_test", 3))
+    second = load(file)
+    assert second.edited_for_test(x).tolist() == [3.0, 3.0]
+    assert bt.edited_for_test(x).tolist() == x.edited_for_test().tolist() == [3.0, 3.0]
+    before.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0, 2.0]
+    file.write_text(source("edited_for_test"))
+    assert load(file).edited_for_test(x).tolist() == [2.0, 2.0]
+    other = tmp_path / "other.cpp"
+    other.write_text(source("edited_for_test", 4))
+    with pytest.raises(ValueError, match="edited_for_test"):
+        load(other)
+    assert bt.edited_for_test(x).tolist() == [2.0, 2.0]
 
 
 def test_processes_at_once_build_once(tmp_path: Path, cache: Path) -> None:
@@ -221,28 +254,25 @@ def mistake(line: str, name: str = "mistake_for_test") -> str:
 def test_mistakes_are_told_by_line(
     cache: Path, tmp_path: Path, text: str, place: str, message: str
 ) -> None:
-    """In a file and inline: once for all types, without the templates, with the line itself."""
+    """Once for all types, without the templates, with the line itself; in a file or inline."""
     file = tmp_path / "mistake.cpp"
     file.write_text(text)
-    calls: list[tuple[str, Callable[[], Ops]]] = [
-        (str(file), lambda: load(file)),
-        ("<inline mistake_for_test>", lambda: load_inline(text)),
-    ]
-    for shown, call in calls:
-        with pytest.raises(BuildError) as caught:
-            call()
-        told = str(caught.value)
-        lines = told.splitlines()
-        assert lines[0] == f"cpp_extension: {shown} did not compile"
-        assert lines[1].startswith(f"{shown}:{place}")
-        assert message in lines[1]
-        assert " | " in lines[2]
-        assert len(lines) <= 12
-        assert "instantiation" not in told
-        assert "backtrail::" not in told
-        log = re.search(r"All that the compiler said: (.*)", told)
-        assert log
-        assert message in Path(log[1]).read_text()
+    inline = text.startswith("\n")
+    shown = "<inline mistake_for_test>" if inline else str(file)
+    with pytest.raises(BuildError) as caught:
+        load_inline(text) if inline else load(file)
+    told = str(caught.value)
+    lines = told.splitlines()
+    assert lines[0] == f"cpp_extension: {shown} did not compile"
+    assert lines[1].startswith(f"{shown}:{place}")
+    assert message in lines[1]
+    assert " | " in lines[2]
+    assert len(lines) <= 12
+    assert "instantiation" not in told
+    assert "backtrail::" not in told
+    log = re.search(r"All that the compiler said: (.*)", told)
+    assert log
+    assert message in Path(log[1]).read_text()
     assert not list(cache.glob("**/*.so"))
 
 

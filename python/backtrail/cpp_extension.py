@@ -54,7 +54,8 @@ class Ops(SimpleNamespace):
     def __repr__(self) -> str:
         from inspect import signature
 
-        return f"<ops {', '.join(f'{name}{signature(f)}' for name, f in vars(self).items())}>"
+        ops = (f"{name}{signature(f)}".replace("'", "") for name, f in vars(self).items())
+        return f"<ops {', '.join(ops)}>"
 
 
 def load(

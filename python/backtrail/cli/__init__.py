@@ -1,4 +1,4 @@
-"""The command line: `backtrail train`, `backtrail sample`, `backtrail info`."""
+"""The command line: `backtrail train`, `backtrail sample`, `backtrail info`, `backtrail new-op`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import info, sample, train
+from . import info, new_op, sample, train
 from .arguments import Parser, UserError
 
 
@@ -14,11 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (training failed), 2 (wrong use) or 130 (Ctrl-C)."""
     parser = Parser(
         prog="backtrail",
-        description="Train a small GPT on lines of text, and let it invent new ones.",
+        description="Train a small GPT on lines of text, and let it invent new ones; start a "
+        "package with an operation of your own.",
         epilog="Start with: backtrail train",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, sample, info):
+    for command in (train, sample, info, new_op):
         command.add_parser(commands)
     for stream in (
         sys.stdout,

@@ -114,9 +114,11 @@ def test_what_a_library_depends_on(tmp_path: Path, cache: Path) -> None:
 
 def test_several_files(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "parts.h").write_text("double part();\n")
-    (tmp_path / "one.cpp").write_text('#include "parts.h"\n' + source("joined_for_test", "part()"))
+    (tmp_path / "1-of 2.cpp").write_text(
+        '#include "parts.h"\n' + source("joined_for_test", "part()")
+    )
     (tmp_path / "two.cpp").write_text('#include "parts.h"\ndouble part() { return 7; }\n')
-    ops = load([tmp_path / "one.cpp", tmp_path / "two.cpp"])
+    ops = load([tmp_path / "1-of 2.cpp", tmp_path / "two.cpp"])
     assert ops.joined_for_test(bt.ones(1)).item() == 7
 
 
@@ -307,8 +309,9 @@ def test_no_file(cache: Path, tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(ValueError, match="no source"):
         load([])
-    with pytest.raises(ValueError, match="name"):
-        load_inline("", name="not a name")
+    for name in ("not a name", "../name", "name\n"):
+        with pytest.raises(ValueError, match="name"):
+            load_inline("", name=name)
     with pytest.raises(RuntimeError, match="BACKTRAIL_OPS"):
         load_inline("")
 

@@ -124,7 +124,7 @@ def build(
     compile += [*extra_cflags, "-isystem", str(INCLUDE)]
     link = [*flags("link"), *extra_cflags]  # for libraries, which come last
     key = hashlib.sha256(repr((compiler, _version(compiler), compile, link)).encode())
-    for header in sorted((INCLUDE / "backtrail").iterdir()):
+    for header in sorted((INCLUDE / "backtrail").glob("*.h")):
         key.update(header.read_bytes())
     for source in sources:
         text = source.path.read_bytes() if source.text is None else source.text.encode()

@@ -149,7 +149,7 @@ def cmake_path() -> str:
 
 
 def _checked(name: str) -> str:
-    if not name.isidentifier():
+    if not re.fullmatch(r"\w+", name):
         raise ValueError(
             f"cpp_extension: the name {name!r} of a library must be letters, digits and underscores"
         )

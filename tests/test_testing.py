@@ -367,7 +367,7 @@ def test_kinks_are_no_errors() -> None:
 def test_checks_can_be_chosen() -> None:
     report = opcheck(bt.exp, checks=["value", "threads"])
     assert [r.check for r in report] == ["value", "threads"]
-    with pytest.raises(ValueError, match="no check 'speed'; there are run, repeat"):
+    with pytest.raises(ValueError, match="no check 'speed'; there are run, inputs kept"):
         opcheck(bt.exp, checks=["speed"])
     with pytest.raises(KeyError, match="no check 'memory'"):
         report["memory"]

@@ -15,6 +15,7 @@ from .runs import Case, Named, attempt, copies, difference, named_outputs, place
 from .samples import DEFAULT_RANGE
 
 PATTERNS = (0x00, 0xFF, 0x5B)  # 0.0, NaN and 6e16, as floats
+GUARD = PATTERNS[-1]  # all checks run with it, so that a wrong write hits nothing that matters
 EXPECTED_ERRORS = (ValueError, RuntimeError, IndexError, TypeError)
 ELEMENTWISE = ("pointwise",)
 
@@ -47,7 +48,7 @@ def memory(case: Case) -> Result:
                 del around
             finally:
                 damage = released_damage()
-                guard_storages(-1)
+                guard_storages(GUARD)
             if damage:
                 return Result("memory", FAIL, "", _overrun("a result in between", damage))
             first = first or found

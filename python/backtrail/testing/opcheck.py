@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import dtypes
-from .._core import derived_vjp
+from .._core import derived_vjp, guard_storages
 from ..autograd import enable_grad, grad
 from ..creation import tensor
 from ..dtypes import float64
@@ -14,7 +14,7 @@ from ..foreign import derived_gradients
 from ..random import get_rng_state, set_rng_state
 from ..shaping import broadcast_shapes
 from ..tensor import Tensor, apply
-from . import checks, slopes
+from . import checks as checking, slopes
 from .report import FAIL, NOTE, PASS, SKIP, Report, Result
 from .runs import Case, copies, named_outputs, place, said, weighing
 from .samples import Sample, Subject, flatten
@@ -41,14 +41,14 @@ def opcheck(
     chooses:
 
     - run: the op runs, with results of the dtype of its inputs
+    - inputs kept: nothing is written to the inputs
+    - memory: what is written and read is the op's own, every element of a result is written
     - repeat: two runs agree
     - value: float32 against float64, within atol + rtol * |value|
     - derivative: against finite differences in float64
     - derived: the written derivative against the one derived from `forward`
     - second derivative: against finite differences of the first
     - strides, broadcast, empty: inputs of other layouts, repeated ones, ones without elements
-    - inputs kept: nothing is written to the inputs
-    - memory: what is written and read is the op's own, every element of a result is written
     - replay: inside `backtrail.compile`, bit for bit
     - threads: on one and several, bit for bit
     - finite: no NaN or infinity out of finite inputs
@@ -61,10 +61,12 @@ def opcheck(
     todo = _ALL if checks is None else {name: _ALL[name] for name in _known(checks)}
     subject = Subject(op)
     before = get_rng_state()
+    guard_storages(checking.GUARD)
     try:
         samples = subject.samples(args, dict(kwargs or {}))
         results = _run(subject, samples, todo, rtol, atol)
     finally:
+        guard_storages(-1)
         set_rng_state(before)
     report = Report(subject.name, [str(s) for s in samples], results)
     if raise_exception and not report.passed:
@@ -310,7 +312,7 @@ def _derived(case: Case) -> Result:
     incoming = [weighing(y) for y in outs]
     grads = grad(outs, [inputs[j] for j in floats], incoming, materialize_grads=True)
     plain = tuple(x.detach() for x in inputs)
-    worst = 0.0
+    worst, names = 0.0, case.subject.names()
     if op.kind == "pointwise":
         expected = [derived_vjp(op, j, incoming[0], plain, attrs) for j in range(len(plain))]
     else:
@@ -319,7 +321,7 @@ def _derived(case: Case) -> Result:
         want = expected[j]
         if want is None or got is None:
             continue
-        name = f"gradient of input {j}"
+        name = f"gradient of {names[j] if j < len(names) else f'input {j}'}"
         if wrong := _apart(name, got, want, _DERIVED, ("as written", "derived")):
             return wrong
         if got.numel():
@@ -382,19 +384,20 @@ def _second(case: Case) -> Result:
 # What is worth trying on large inputs, which are cut into several tasks.
 _ON_LARGE = ("run", "repeat", "strides", "inputs kept", "memory", "replay", "threads")
 
+# In the order of the table: what others rest upon comes first.
 _ALL: dict[str, Callable[..., Result]] = {
     "run": _run_check,
-    "repeat": checks.same_again,
+    "inputs kept": checking.inputs_kept,
+    "memory": checking.memory,
+    "repeat": checking.same_again,
     "value": _value,
     "derivative": _derivative,
     "derived": _derived,
     "second derivative": _second,
-    "strides": checks.strides,
-    "broadcast": checks.broadcast,
-    "empty": checks.empties,
-    "inputs kept": checks.inputs_kept,
-    "memory": checks.memory,
-    "replay": checks.replay,
-    "threads": checks.threads,
-    "finite": checks.finite,
+    "strides": checking.strides,
+    "broadcast": checking.broadcast,
+    "empty": checking.empties,
+    "replay": checking.replay,
+    "threads": checking.threads,
+    "finite": checking.finite,
 }

@@ -348,15 +348,18 @@ def test_a_source_that_goes_while_it_is_compiled(
     [
         ("no-such-compiler", "no C\\+\\+ compiler: no-such-compiler was not found.*CXX"),
         ("false", "does not compile C\\+\\+17"),
+        ("./text", "cannot run ./text: Exec format error"),
     ],
 )
 def test_no_compiler(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
 ) -> None:
+    (tmp_path / "text").touch(0o755)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXX", command)
     with pytest.raises(BuildError, match=message):
         load_inline(source("uncompiled_for_test"))
-    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("CXX", " ")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BuildError, match=r"c\+\+ or g\+\+ or clang\+\+ was not found"):
         load_inline(source("uncompiled_for_test"))

@@ -62,7 +62,7 @@ def flags(kind: str) -> list[str]:
 
 def find_compiler() -> tuple[str, ...]:
     """Return the command of the compiler that CXX names, or the first of c++, g++ and clang++."""
-    given = os.environ.get("CXX")
+    given = os.environ.get("CXX", "").strip()
     names = [given] if given else ["c++", "g++", "clang++"]
     for name in names:
         command = shlex.split(name)
@@ -94,15 +94,18 @@ def _standard(compiler: tuple[str, ...]) -> str:
 
 
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "LC_ALL": "C"},  # its words in English, for `explain`
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},  # its words in English, for `explain`
+            check=False,
+        )
+    except OSError as error:
+        raise BuildError(f"cpp_extension: cannot run {command[0]}: {error.strerror}") from None
 
 
 def build(
@@ -298,4 +301,6 @@ def explain(said: str, names: dict[str, str]) -> str:
 
 def _is_foreign(place: str) -> bool:
     """Whether a place is in a header of ours or of the system."""
-    return place.startswith((str(INCLUDE), "/usr/"))
+    return place.startswith((str(INCLUDE), "/usr/include")) or bool(
+        re.search(r"/include/c\+\+/|/lib/gcc/", place)
+    )

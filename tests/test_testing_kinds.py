@@ -60,6 +60,26 @@ OP(Moments, "moments")  // two outputs
     });
   }
 };
+OP(Once, "once")
+  static constexpr int orders = 1;
+  template <class T> void forward(Row<const T> x, Row<T> y) const {
+    map(y, [](auto v) { return v * v; }, x);
+  }
+  template <class T> void backward(Row<const T> g, Row<const T> x, Row<T> gx) const {
+    map(gx, [](auto a, auto v) { return a * v * 2; }, g, x);
+  }
+};
+OP(Many, "many")
+  template <class T>
+  T forward(Row<const T> a, Row<const T> b, Row<const T> c, Row<const T> d, Row<const T> e,
+            Row<const T> f, Row<const T> g, Row<const T> h) const {
+    return sum(a) * sum(b) + sum(c) * sum(d) + sum(e) * sum(f) + sum(g) * sum(h);
+  }
+};
+OP(Never, "never")
+  static constexpr bool differentiable = false;
+  template <class T> T forward(Row<const T> x) const { return sum(x); }
+};
 
 // ---- broken
 OP(Value, "value")
@@ -149,8 +169,8 @@ OP(Naive, "naive")  // a softmax that overflows
 OP(Log, "log")
   template <class T> T forward(Row<const T> x) const { return log(sum(x)); }
 };
-BACKTRAIL_OPS(Norm, Dot, Halves, Take, Moments, Value, Backward, Unwritten, Gradient, Beyond, Peeks,
-              Lies, Shared, Input, Counts, Throws, Naive, Log)
+BACKTRAIL_OPS(Norm, Dot, Halves, Take, Moments, Once, Many, Never, Value, Backward, Unwritten,
+              Gradient, Beyond, Peeks, Lies, Shared, Input, Counts, Throws, Naive, Log)
 """
 
 
@@ -174,6 +194,23 @@ def test_inputs_are_invented(ops: SimpleNamespace, name: str) -> None:
     assert set(skipped) == ({"derived"} if name != "norm" else set())
     assert any("dim=0" in sample for sample in report.samples)
     assert any("20011" in sample for sample in report.samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "skipped"),
+    [
+        ("once", {"derived": "no such derivative", "second derivative": "up to order 1"}),
+        ("many", {"derived": "no backward", "second derivative": "derivative of order 2 has 17"}),
+        ("never", dict.fromkeys(("derivative", "derived", "second derivative"), "not different")),
+    ],
+)
+def test_derivatives_that_an_op_does_not_have(
+    ops: SimpleNamespace, name: str, skipped: dict[str, str]
+) -> None:
+    report = opcheck(getattr(ops, "kinds_" + name))
+    found = {r.check: r.where for r in report if r.verdict == "skip"}
+    assert found.keys() == skipped.keys()
+    assert all(skipped[check] in why for check, why in found.items()), found
 
 
 def test_a_sound_opaque_op(ops: SimpleNamespace) -> None:

@@ -44,7 +44,7 @@ struct RowForm {
   static constexpr Form value = Form::none;
 };
 template <class Op>
-struct RowForm<Op, std::void_t<Forward<Op, float>>> {
+struct RowForm<Op, std::void_t<typename Forward<Op, float>::Args>> {
   template <class First, class... Rest>
   static constexpr Form of(List<First, Rest...>) {
     return Argument<First>::form;

@@ -183,9 +183,26 @@ backtrail_op general_op() {
   return r;
 }
 
+template <class Op, class V, class = void>
+struct HasForward : std::false_type {
+  static constexpr bool is_const = true;
+};
+template <class Op, class V>
+struct HasForward<Op, V, std::void_t<meta::Forward<Op, V>>> : std::true_type {
+  static constexpr bool is_const = !std::is_void_v<meta::Forward<Op, V>>;
+};
+
 template <class Op>
 backtrail_op make_op() {
-  if constexpr (meta::is_pointwise<Op>())
+  using OfVectors = HasForward<Op, Vec<float>>;
+  using OfNumbers = HasForward<Op, float>;
+  static_assert(OfVectors::value || OfNumbers::value,
+                "an op has a member `template <class V> V forward(V x, ...) const`, on vectors, or "
+                "one on rows or arrays of T: see op.h");
+  static_assert(OfVectors::is_const && OfNumbers::is_const, "write `const` after forward(...)");
+  if constexpr (!OfVectors::is_const || !OfNumbers::is_const)
+    return {};
+  else if constexpr (meta::is_pointwise<Op>())
     return pointwise_op<Op>();
   else
     return general_op<Op>();

@@ -120,6 +120,10 @@ Signature<R, A...> signature(R (*)(A...));
 template <class R, class Op, class... A>
 Signature<R, A...> signature(R (Op::*)(A...) const);
 
+// Not const: what a message is for.
+template <class R, class Op, class... A>
+void signature(R (Op::*)(A...));
+
 template <class Op, class V>
 using Forward = decltype(signature(&Op::template forward<V>));
 

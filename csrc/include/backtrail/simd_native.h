@@ -7,7 +7,9 @@
 #if defined(__x86_64__)
 #pragma GCC diagnostic push  // GCC 12 warns about its own _mm512_undefined_ps
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #elif defined(__aarch64__)

@@ -110,8 +110,9 @@ def test_what_cannot_be_used_is_refused(defines: dict[str, str], text: str, tmp_
     ("name", "text"),
     [
         ("relu", "the name 'relu' is taken: backtrail has an op of that name"),
-        ("backward", "the name 'backward' is taken: Tensor has a member"),
-        ("manual_seed", "the name 'manual_seed' is taken: backtrail has a member"),
+        ("backward", "the name 'backward' is taken: Tensor has a member backward"),
+        ("manual_seed", "the name 'manual_seed' is taken: backtrail has a member manual_seed"),
+        ("requires_grad", "the name 'requires_grad' is taken"),
         ("lambda", "a word of Python"),
         ("no name", "is no name for an op"),
     ],

@@ -293,6 +293,28 @@ def test_errors_in_parallel_in_plans_and_in_backward(ops: SimpleNamespace) -> No
     assert bt.allclose(compiled(rows), (rows * 2).sum(1) + 1)
 
 
+def test_errors_go_to_the_thread_that_asked(ops: SimpleNamespace) -> None:
+    from threading import Thread
+
+    x = bt.rand(100_000)
+    wrong = []
+
+    def work(a: float) -> None:
+        for _ in range(20):
+            try:
+                ops.wave_t(x, a=a)
+                wrong.append(a) if a < 0 else None
+            except ValueError:
+                wrong.append(a) if a > 0 else None
+
+    threads = [Thread(target=work, args=(a,)) for a in (0.5, -1.0, 0.7, -2.0)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
 def test_shapes_and_dims_that_do_not_fit(ops: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match=r"pairwise_t: expected \(n, d\) and \(m, d\); got \(2,"):
         ops.pairwise_t(bt.randn(2, 3), bt.randn(2, 4))

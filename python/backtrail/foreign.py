@@ -42,8 +42,9 @@ def _check(name: str, parameters: list[str]) -> None:
     if keyword.iskeyword(name):
         raise ValueError(f"an op cannot be named {name!r}: the name is a word of Python")
     for place, holder in (("Tensor", Tensor), ("backtrail", backtrail)):
-        if name not in _published and hasattr(holder, name):
-            raise ValueError(f"the name {name!r} is taken: {place} has a member of that name")
+        for taken in (name, name + "_"):
+            if name not in _published and hasattr(holder, taken):
+                raise ValueError(f"the name {name!r} is taken: {place} has a member {taken}")
     for i, parameter in enumerate(parameters):
         if not parameter.isidentifier() or keyword.iskeyword(parameter) or parameter[0] == "_":
             raise ValueError(f"{name}: {parameter!r} cannot be the name of a parameter in Python")
@@ -62,6 +63,8 @@ def publish(op: Op) -> Function:
     _published[op.name] = function
     setattr(Tensor, op.name, function)
     setattr(functional, op.name, function)
+    if op.name + "_" in vars(Tensor):  # of the op that this one replaces
+        delattr(Tensor, op.name + "_")
     if op.kind == "pointwise":
         publish_derivative(op)
         pointwise = _core.pointwise_info(op)
@@ -111,6 +114,8 @@ def _function(op: Op, info: dict[str, Any]) -> Function:
 
 def _converted(op: Op, inputs: tuple[Any, ...]) -> list[Tensor]:
     """Give the floating inputs one dtype; numbers become tensors."""
+    if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+        return [inputs[0]]
     kinds = op.input_kinds
     floating = [x for x, kind in zip(inputs, kinds, strict=True) if kind == "floating"]
     dtype = None
@@ -168,6 +173,9 @@ def _dim(op: Op, dim: Any, ndim: int) -> int:
 
 def _along(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], dim: int) -> Tensor:
     """Apply a row-wise op along a dimension."""
+    if dim == -1 and len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].ndim:
+        y: Tensor = apply(op, inputs, attrs)  # the usual case, without delay
+        return y
     found = _broadcast(op, inputs)
     ndim = found[0].ndim
     dim = _dim(op, dim, ndim)
@@ -183,6 +191,10 @@ def _reduce(
     op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], dim: Any, keepdim: bool
 ) -> Tensor:
     """Apply a reduction over dimensions: one, several, or all."""
+    first = inputs[0]
+    if dim == -1 and not keepdim and len(inputs) == 1 and isinstance(first, Tensor) and first.ndim:
+        y: Tensor = apply(op, inputs, attrs)  # the usual case, without delay
+        return y
     found = _broadcast(op, inputs)
     shape = found[0].shape
     ndim = len(shape)

@@ -261,16 +261,10 @@ auto output_shapes(const Op& op, const Place* in) {
   return output_shapes(op, in, std::make_index_sequence<std::size_t(meta::General<Op>::inputs)>());
 }
 
-// One row, or one call on arrays.
+// A derivative of one row, or of one call on arrays.
 template <class Op, class T>
-void one(const Op& op, const backtrail_call& c, const Place* in, const Place* out) {
+void derivative(const Op& op, const backtrail_call& c, const Place* in, const Place* out) {
   using G = meta::General<Op>;
-  Place places[taped::kMaxArrays];
-  if (c.order == 0) {
-    for (int j = 0; j < G::inputs; ++j) places[j] = in[j];
-    for (int i = 0; i < G::outputs; ++i) places[G::inputs + i] = out[i];
-    return forward<Op, T>(op, places);
-  }
   if constexpr (meta::HasGeneralBackward<Op>::value)
     if (c.order == 1 && !c.derived) return backward<Op, T>(op, in, out);
   if constexpr (G::differentiable &&
@@ -288,24 +282,41 @@ void one(const Op& op, const backtrail_call& c, const Place* in, const Place* ou
   }
 }
 
+// All rows of a call, or its arrays. `places`: room for the inputs and outputs.
 template <class Op, class T>
-void call(const backtrail_call& c) {
+void call(const backtrail_call& c, Place* places) {
   const Op op = meta::instance<Op>(c.attrs);
-  Place in[taped::kMaxArrays], out[taped::kMaxArrays];
-  if (c.n_in > taped::kMaxArrays || c.n_out > taped::kMaxArrays)
-    throw std::length_error("too many arrays");
-  for (int j = 0; j < c.n_in; ++j) in[j] = {c.in[j].data, {c.in[j].shape, c.in[j].n_dims}};
-  for (int i = 0; i < c.n_out; ++i) out[i] = {c.out[i].data, {c.out[i].shape, c.out[i].n_dims}};
+  const int n = c.n_in + c.n_out;
+  for (int j = 0; j < n; ++j) {
+    const backtrail_array& a = j < c.n_in ? c.in[j] : c.out[j - c.n_in];
+    places[j] = {a.data, {a.shape, a.n_dims}};
+  }
+  auto one = [&] {
+    if (c.order == 0)
+      forward<Op, T>(op, places);
+    else
+      derivative<Op, T>(op, c, places, places + c.n_in);
+  };
   if constexpr (meta::General<Op>::form == meta::Form::row) {
     for (int r = 0; r < c.n_rows; ++r) {
-      for (int j = 0; j < c.n_in; ++j) in[j].data = c.rows[j * c.n_rows + r];
-      for (int i = 0; i < c.n_out; ++i) out[i].data = c.rows[(c.n_in + i) * c.n_rows + r];
-      one<Op, T>(op, c, in, out);
+      for (int j = 0; j < n; ++j) places[j].data = c.rows[j * c.n_rows + r];
+      one();
     }
   } else {
-    one<Op, T>(op, c, in, out);
+    one();
     if (c.order > 0) taped::Workspace::mine().trim();
   }
+}
+template <class Op, class T>
+void call(const backtrail_call& c) {
+  using G = meta::General<Op>;
+  if (c.order == 0) {
+    Place places[G::inputs + G::outputs];
+    return call<Op, T>(c, places);
+  }
+  Place places[taped::kMaxArrays];
+  if (c.n_in + c.n_out > taped::kMaxArrays) throw std::length_error("too many arrays");
+  call<Op, T>(c, places);
 }
 
 }  // namespace calls

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from backtrail import cli
+from backtrail import cli, cpp_extension
+from backtrail.testing import opcheck
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "csrc" / "include" / "backtrail" / "README.md"
@@ -63,8 +64,57 @@ def test_links_and_names() -> None:
     header = (PAGE.parent / "abi.h").read_text()
     assert "BACKTRAIL_MAX_ATTRS = 8" in header
     assert "at most 8" in TEXT
-    functions = re.search(r"- \*\*Functions\*\*.*?: `(.*?)`;", TEXT, re.S)
-    assert functions
-    headers = "".join(f.read_text() for f in PAGE.parent.glob("*.h"))
-    for name in functions[1].split():
-        assert re.search(rf"\b{name}\(", headers), name
+
+
+def functions() -> list[str]:
+    """Calls of the functions that the page lists, of x and y between 0 and 1."""
+    listed = re.search(r"- \*\*Functions\*\*.*?: `(.*?)`;", TEXT, re.S)
+    assert listed
+    special = {
+        "acosh": "acosh(x + V(1.5))",
+        "fma": "fma(x, y, x)",
+        "select": "select(x < y, x, y * y)",
+        "isnan": "select(isnan(x), y, x)",
+        "isinf": "select(isinf(x), y, x)",
+    }
+    of_two = ("atan2", "pow", "copysign", "min", "max")
+    return [special.get(f, f"{f}(x, y)" if f in of_two else f"{f}(x)") for f in listed[1].split()]
+
+
+def test_every_function_of_the_page_works_in_every_kind(tmp_path: Path) -> None:
+    calls = functions()
+    assert len(calls) > 35
+    structs, names = [], []
+    for k in range(0, len(calls), 6):  # a derivative of a pointwise op may not be too long
+        names.append(f"functions_{k}")
+        structs.append(
+            f"""struct F{k} {{
+              static constexpr auto name = "functions_{k}";
+              static constexpr auto doc = "For tests.";
+              static constexpr auto range = Range{{0.2, 0.9}};
+              template <class V> V forward(V x, V y) const {{
+                return {" + ".join(calls[k : k + 6])};
+              }}
+            }};"""
+        )
+    names.append("functions_of_rows")
+    structs.append(
+        f"""struct Rows {{
+          static constexpr auto name = "functions_of_rows";
+          static constexpr auto doc = "For tests.";
+          static constexpr auto range = Range{{0.2, 0.9}};
+          template <class V> V forward(Row<const V> a, Row<const V> b) const {{
+            V sum(0);
+            for (int64_t i = 0; i < a.size(); ++i) {{
+              const V x = a[i], y = b[i];
+              sum += {" + ".join(calls)};
+            }}
+            return sum;
+          }}
+        }};"""
+    )
+    listed = ", ".join([f"F{k}" for k in range(0, len(calls), 6)] + ["Rows"])
+    text = "\n".join([*structs, f"BACKTRAIL_OPS({listed})"])
+    ops = cpp_extension.load_inline(text, name="functions", build_directory=tmp_path)
+    for name in names:
+        opcheck(getattr(ops, name), checks=["run", "value", "derivative", "second derivative"])

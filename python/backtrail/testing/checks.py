@@ -10,6 +10,7 @@ from .._core import guard_damage, guard_storages, released_damage, set_task_orde
 from ..creation import empty, tensor
 from ..shaping import broadcast_shapes
 from ..tensor import Tensor
+from .close import index_of
 from .report import FAIL, NOTE, PASS, SKIP, Result
 from .runs import Case, Named, attempt, copies, difference, named_outputs, place, said
 from .samples import DEFAULT_RANGE
@@ -314,6 +315,18 @@ def _first_not_finite(t: Tensor) -> int | None:
 def _made_by(case: Case, result: Tensor, i: int) -> str:
     """The inputs that element i of a result comes from, as far as that is known."""
     parts = []
+    dim = case.sample.kwargs.get("dim", -1)
+    if case.subject.broadcasts and case.subject.kind not in ELEMENTWISE and isinstance(dim, int):
+        shape = broadcast_shapes(*(t.shape for t in case.single))
+        dim %= max(len(shape), 1)
+        place_of = list(index_of(i, result.shape))
+        if len(place_of) == len(shape):
+            del place_of[dim]
+        for name, t in zip(case.names, case.single, strict=True):
+            row = t.expand(shape).movedim(dim, -1)[tuple(place_of)].tolist()
+            numbers = ", ".join(map(_number, row[:6])) + ", ..." * (len(row) > 6)
+            parts.append(f"{name} = [{numbers}]")
+        return f"from the row {', '.join(parts)}"
     for name, t in zip(case.names, case.single, strict=True):
         if case.subject.kind in ELEMENTWISE and t.numel() == result.numel():
             parts.append(f"{name} = {_number(t.reshape(-1)[i].item())}")

@@ -97,7 +97,7 @@ def test_a_library_in_plain_c_with_a_shorter_record(tmp_path: Path) -> None:
         ({"MAJOR": "1"}, r"version 1\.0 .*: rebuild it with this backtrail's headers$"),
         ({"SYMBOL": "backtrail_ops"}, r"version 1\.0 of"),
         ({"SYMBOL": "something"}, r"defines no op; write BACKTRAIL_OPS"),
-        ({"ISA": '"v9"'}, r"compiled for the instruction set v9; this CPU has: .*v2"),
+        ({"ISA": '"v9"'}, r"compiled for the instruction set v9; this CPU has: "),
     ],
 )
 def test_what_cannot_be_used_is_refused(defines: dict[str, str], text: str, tmp_path: Path) -> None:

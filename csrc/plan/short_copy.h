@@ -38,15 +38,4 @@ inline void copy_run(char* to, const char* from, int64_t n) {
   n <= kShortCopy ? copy_short(to, from, n) : void(std::memcpy(to, from, size_t(n)));
 }
 
-// The 4 bytes at `one`, n times.
-inline void fill_short(char* to, const char* one, int64_t n) {
-  uint32_t value;
-  std::memcpy(&value, one, 4);
-  const uint32_t four[4] = {value, value, value, value};
-  const char* from = reinterpret_cast<const char*>(four);
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) copy_whole<16>(to + 4 * i, from);
-  for (; i < n; ++i) copy_whole<4>(to + 4 * i, from);
-}
-
 }  // namespace backtrail

@@ -133,7 +133,10 @@ inline auto max(const Row<T>& x, F f) {
     return reduce_max(over_rows::fold<R>(x.size(), -__builtin_inf(), larger, f, x));
   } else if constexpr (std::is_same_v<R, int64_t>) {
     R most = INT64_MIN;
-    for (R v : x) most = R(f(v)) > most ? R(f(v)) : most;
+    for (R v : x) {
+      const R y(f(v));
+      most = y > most ? y : most;
+    }
     return most;
   } else {
     R most(-__builtin_inf());
@@ -155,7 +158,10 @@ inline auto min(const Row<T>& x, F f) {
     return reduce_min(over_rows::fold<R>(x.size(), __builtin_inf(), smaller, f, x));
   } else if constexpr (std::is_same_v<R, int64_t>) {
     R least = INT64_MAX;
-    for (R v : x) least = R(f(v)) < least ? R(f(v)) : least;
+    for (R v : x) {
+      const R y(f(v));
+      least = y < least ? y : least;
+    }
     return least;
   } else {
     R least(__builtin_inf());

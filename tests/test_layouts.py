@@ -19,7 +19,16 @@ SHAPES = (
     (9, 130),
     (130, 2100),
 )
-LAYOUTS = ("dense", "transposed", "row", "column", "number", "every other", "shifted")
+LAYOUTS = (
+    "dense",
+    "transposed",
+    "row",
+    "column",
+    "column apart",
+    "number",
+    "every other",
+    "shifted",
+)
 
 
 def laid_out(values: np.ndarray, layout: str) -> tuple[bt.Tensor, np.ndarray]:
@@ -31,6 +40,8 @@ def laid_out(values: np.ndarray, layout: str) -> tuple[bt.Tensor, np.ndarray]:
         return bt.tensor(values[:1].copy())[0], values[:1]
     if layout == "column":
         return bt.tensor(values[:, :1].copy()), values[:, :1]
+    if layout == "column apart":
+        return bt.tensor(values)[:, :1], values[:, :1]
     if layout == "number":
         return bt.tensor(values[0, 0].item(), dtype=bt.from_numpy(values).dtype), values[:1, :1]
     if layout == "every other":
@@ -56,6 +67,19 @@ def test_two_operands(shape: tuple[int, int], dtype: str) -> None:
         x, p = laid_out(a, first)
         y, q = laid_out(b, second)
         assert np.array_equal((x - y).numpy(), (p - q).reshape((x - y).shape)), (first, second)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
+def test_matrix_with_row_or_column(name: str, dtype: str) -> None:
+    ours, theirs = getattr(bt, name), getattr(np, name)
+    for rows, columns in itertools.product((1, 2, 5, 40), (7, 8, 9, 15, 16, 17, 31, 33, 48, 100)):
+        values = np.random.default_rng(columns).standard_normal((rows, columns)).astype(dtype)
+        x = bt.tensor(values)
+        for layout in ("row", "column", "column apart"):
+            y, q = laid_out(values + 3, layout)
+            assert np.array_equal(ours(x, y).numpy(), theirs(values, q)), (layout, columns)
+            assert np.array_equal(ours(y, x).numpy(), theirs(q, values)), (layout, columns)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -135,28 +135,62 @@ void copy_rows(char* dst, int64_t dst_step, const char* src, int64_t src_step, i
     rows_of<1>(dst, dst_step, src, src_step, rows, bytes);
 }
 
+// Rows of at least a vector, in whole vectors: a row's last one goes on with the next row.
+template <class T>
+void repeat_long(T* d, const T* s, int64_t src_stride, int64_t rows, int64_t n) {
+  using V = Vec<T>;
+  int64_t left = n;  // of the row
+  for (; rows > 1; d += V::lanes) {
+    const auto here = V::Mask::first(left < V::lanes ? left : V::lanes);
+    select(here, V(s[0]), V(s[src_stride])).store(d);
+    left -= V::lanes;
+    const bool over = left <= 0;
+    left += over ? n : 0;
+    s += over ? src_stride : 0;
+    rows -= over;
+  }
+  for (; left >= V::lanes; left -= V::lanes, d += V::lanes) V(*s).store(d);
+  for (; left > 0; --left) *d++ = *s;
+}
+
 // Whole vectors, of which the last runs over into what the next row fills.
 template <class T>
-void repeat_items(void* dst, const void* src, int64_t src_stride, int64_t rows, int64_t n) {
-  constexpr int64_t kLanes = 64 / sizeof(T);
-  T* d = static_cast<T*>(dst);
-  const T* s = static_cast<const T*>(src);
+void repeat_items(T* d, const T* s, int64_t src_stride, int64_t rows, int64_t n) {
+  using V = Vec<T>;
+  if (rows > 1 && n >= V::lanes && n < 4 * V::lanes && n % V::lanes)
+    return repeat_long(d, s, src_stride, rows, n);
   const T* end = d + rows * n;
   for (; rows > 0; --rows, d += n, s += src_stride) {
-    alignas(64) T vector[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) vector[i] = *s;
-    const char* from = reinterpret_cast<const char*>(vector);
+    const V all(*s);
     int64_t i = 0;
-    for (; i < n && d + i + kLanes <= end; i += kLanes)
-      copy_whole<64>(reinterpret_cast<char*>(d + i), from);
-    for (; i < n; ++i) d[i] = *s;
+    for (; i + V::lanes <= n; i += V::lanes) all.store(d + i);
+    if (i == n) continue;
+    if (d + i + V::lanes <= end)
+      all.store(d + i);
+    else
+      for (; i < n; ++i) d[i] = *s;
   }
+}
+void repeat_items(uint8_t* d, const uint8_t* s, int64_t src_stride, int64_t rows, int64_t n) {
+  for (; rows > 0; --rows, d += n, s += src_stride) __builtin_memset(d, *s, std::size_t(n));
+}
+void repeat_items(uint16_t* d, const uint16_t* s, int64_t src_stride, int64_t rows, int64_t n) {
+  for (; rows > 0; --rows, d += n, s += src_stride)
+    for (int64_t i = 0; i < n; ++i) d[i] = *s;
 }
 
 void repeat(void* dst, const void* src, int64_t src_stride, int64_t rows, int64_t n,
             size_t item_size) {
-  by_item_size(item_size,
-               [&](auto item) { repeat_items<decltype(item)>(dst, src, src_stride, rows, n); });
+  auto of = [&](auto item) {
+    using T = decltype(item);
+    repeat_items(static_cast<T*>(dst), static_cast<const T*>(src), src_stride, rows, n);
+  };
+  switch (item_size) {
+    case 1: return of(uint8_t());
+    case 2: return of(uint16_t());
+    case 4: return of(int32_t());
+    default: return of(int64_t());
+  }
 }
 
 // Eight columns at a time, whose indices stay in registers.

@@ -6,6 +6,7 @@ inline namespace BACKTRAIL_TARGET {
 
 extern const PointwiseTables arithmetic_tables, elementary_tables, comparison_tables,
     activation_tables;
+extern const BroadcastTable broadcasts;
 extern const ReduceTable<float> reduce_f32;
 extern const ReduceTable<double> reduce_f64;
 extern const ReduceTable<int64_t> reduce_i64;
@@ -33,6 +34,7 @@ extern const KernelTable table;
 const KernelTable table = {
     BACKTRAIL_NAME(BACKTRAIL_TARGET),
     {&arithmetic_tables, &elementary_tables, &comparison_tables, &activation_tables},
+    &broadcasts,
     &reduce_f32,
     &reduce_f64,
     &reduce_i64,

@@ -2,6 +2,7 @@
 // Raw pointers in, raw pointers out; n is a count of elements, strides are in elements.
 #pragma once
 #include "kernels/attention_table.h"
+#include "kernels/broadcast_table.h"
 #include "kernels/conv_table.h"
 #include "kernels/copy_table.h"
 #include "kernels/gemm_table.h"
@@ -17,6 +18,7 @@ namespace backtrail {
 struct KernelTable {
   const char* isa;                      // "v4", "v3", "v2" or "base"
   const PointwiseTables* pointwise[4];  // the families of ops/all.h, in its order
+  const BroadcastTable* broadcasts;     // of a matrix with a row or a column
   const ReduceTable<float>* reduce_f32;
   const ReduceTable<double>* reduce_f64;
   const ReduceTable<int64_t>* reduce_i64;

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 
+#include "kernels/broadcast_table.h"
 #include "plan/loop.h"
 
 namespace backtrail {
@@ -74,12 +75,14 @@ struct Launch {
   enum Manner : uint8_t {
     nothing,     // there are no elements
     flat,        // one run of dense operands, and of rows that repeat at a power of two
+    broadcast,   // a dense matrix with a row or a column, by a kernel of its own
     rows,        // long rows, each where it lies
     blocks,      // any strides and dtypes: gathered, computed in L1, scattered
     transposed,  // a copy whose source is dense along another dimension
     tiles,       // an input is dense along another dimension than the output: gathered in tiles
   } manner;
   char* base[kOperands];
+  BroadcastKernel broadcast_kernel = nullptr;
   int64_t period = 0;  // of the inputs of a flat run that are neither constant nor dense
   Splat splats[kOperands];
   Space space;  // but of flat runs
@@ -105,6 +108,12 @@ struct Launch {
   }
   static constexpr size_t kRoom = 2 * kBlock * 8;
 };
+
+// The manners of plan/tiles.cpp, and the dimension along which an input is dense where that is not
+// the last one, along which the output is, and it is long enough for tiles; -1 for none.
+int other_dim(const Launch& l);
+void run_transposed(const Launch& l);
+void run_tiles(const Launch& l);
 
 bool is_copy(PointwiseKernel kernel);  // moves elements, whatever they mean
 

@@ -25,6 +25,7 @@ static void scan(const Call& c, int64_t start, F&& join) {
     using T = decltype(zero);
     using Sum = std::conditional_t<std::is_floating_point_v<T>, double, uint64_t>;
     using Out = std::conditional_t<std::is_floating_point_v<T>, T, int64_t>;
+    constexpr int64_t kTogether = 4;  // rows, whose chains hide each other's latency
     if (inner == 1)
       return for_chunks(
           shape.outer, double(shape.size),
@@ -32,12 +33,21 @@ static void scan(const Call& c, int64_t start, F&& join) {
             const int64_t n = shape.size;
             const T* from = x.data<T>() + begin * n;
             Out* to = c.out[0].data<Out>() + begin * n;
-            for (int64_t r = begin; r < end; ++r, from += n, to += n) {
+            for (; begin + kTogether <= end; begin += kTogether, from += kTogether * n) {
+              Sum sums[kTogether];
+              for (Sum& sum : sums) sum = Sum(start);
+              for (int64_t k = 0; k < n; ++k, ++to)
+#pragma GCC unroll 4
+                for (int64_t r = 0; r < kTogether; ++r)
+                  to[r * n] = Out(sums[r] = join(sums[r], Sum(from[r * n + k])));
+              to += (kTogether - 1) * n;
+            }
+            for (; begin < end; ++begin, from += n, to += n) {
               Sum sum = Sum(start);
               for (int64_t k = 0; k < n; ++k) to[k] = Out(sum = join(sum, Sum(from[k])));
             }
           },
-          kElements / shape.size + 1);
+          std::max(kTogether, kElements / shape.size));
     int64_t per_task = kChunk / (shape.size * kColumns) + 1;
     for_chunks(
         shape.outer * columns, double(shape.size) * double(inner < kColumns ? inner : kColumns),

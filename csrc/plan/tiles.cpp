@@ -67,19 +67,21 @@ void run_transposed(const Launch& l) {
 
 // A tile at a time, for which inputs that are not dense along its rows are gathered.
 void run_tiles(const Launch& l) {
-  constexpr int64_t kHeight = 16, kRoomItems = 16 * Launch::kBlock;  // in the L2 cache
+  constexpr int64_t kHeight = 16;
+  // The longer a piece of a row is, the rarer memory must start anew; but all threads have a share.
+  const int64_t most = std::clamp(l.numel / 8, 16 * Launch::kBlock, 128 * Launch::kBlock);
   const Space& s = l.space;
   const CopyTable& copies = *kernels().copies;
   const int d = other_dim(l), last = s.n - 1;
   const int64_t columns = s.shape[last];
   const bool whole = columns < 128;  // rows
-  const int64_t height = whole                      ? kRoomItems / columns / 16 * 16
+  const int64_t height = whole                      ? most / columns / 16 * 16
                          : s.shape[d] < 2 * kHeight ? s.shape[d]
                                                     : kHeight;
-  const int64_t width = whole ? columns : std::min(columns, kRoomItems / height / 16 * 16);
+  const int64_t width = whole ? columns : std::min(columns, most / height / 16 * 16);
   each_rectangle(
       l, d, height, width, l.cost + 1, [&](int64_t rows, int64_t cols, const int64_t* at) {
-        char* room = static_cast<char*>(scratch(size_t(kOperands * kRoomItems * 8), 3));
+        char* room = static_cast<char*>(scratch(size_t(kOperands * most * 8), 3));
         const void* in[kOperands];
         int64_t mask[kOperands], step[kOperands];  // from a row to the next, in bytes
         bool dense = true;
@@ -91,7 +93,7 @@ void run_tiles(const Launch& l) {
           const int64_t item = int64_t(item_size(l.dtypes[j]));
           const int64_t down = s.strides[j][d], across = s.strides[j][last];
           const char* from = l.base[j] + at[j] * item;
-          char* own = room + size_t(j * kRoomItems * 8);
+          char* own = room + size_t(j * most * 8);
           in[j] = across == 1 ? from : own;
           step[j] = (across == 1 ? down : cols) * item;
           dense = dense && step[j] == cols * item;

@@ -218,3 +218,40 @@ def test_functions_that_index() -> None:
     assert bt.bucketize(bt.tensor([0.5, 2.0]), bt.tensor([1.0, 2.0])).tolist() == [0, 1]
     values, counts = bt.tensor([3, 1, 3]).unique(return_counts=True)
     assert (values.tolist(), counts.tolist()) == ([1, 3], [1, 2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "bool"])
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 15, 16, 17, 40])
+@pytest.mark.parametrize("n", [1, 2, 8, 9, 16, 17, 64, 65])
+def test_gather_and_scatter_add_in_rows(n: int, size: int, dtype: str) -> None:
+    rng = np.random.default_rng(n)
+    p = rng.integers(-9, 9, (3, 11, size)).astype(dtype)
+    index = rng.integers(0, size, (3, 11, n))
+    x, at = bt.tensor(p), bt.tensor(index)
+    assert np.array_equal(bt.gather(x, -1, at).numpy(), np.take_along_axis(p, index, -1))
+    for wrong in (size, -1, 2**32):
+        bad = index.copy()
+        bad[2, 10, n - 1] = wrong
+        with pytest.raises(IndexError, match=str(wrong)):
+            bt.gather(x, -1, bt.tensor(bad))
+        if dtype != "bool":
+            with pytest.raises(IndexError, match=str(wrong)):
+                bt.scatter_add(x, -1, bt.tensor(bad), bt.zeros(3, 11, n, dtype=x.dtype))
+    if dtype == "bool":
+        return
+    source = rng.integers(-9, 9, (3, 11, n + 2)).astype(dtype)  # of which the last are not used
+    expected = p.copy()
+    for i, j, k in np.ndindex(index.shape):  # in order, rounded at each step
+        expected[i, j, index[i, j, k]] += source[i, j, k]
+    assert np.array_equal(bt.scatter_add(x, -1, at, bt.tensor(source)).numpy(), expected)
+
+
+def test_scatter_add_in_rows_rounds_in_order_and_keeps_the_rest() -> None:
+    p = np.array([[1e8, np.nan, -0.0, np.inf]] * 5, dtype=np.float32)
+    index = np.array([[0, 0, 0, 3]] * 5)
+    source = np.array([[1.0, 1.0, -1e8, 1.0]] * 5, dtype=np.float32)
+    got = bt.scatter_add(bt.tensor(p), 1, bt.tensor(index), bt.tensor(source)).numpy()
+    expected = p.copy()
+    for i, k in np.ndindex(index.shape):
+        expected[i, index[i, k]] += source[i, k]
+    assert got.tobytes() == expected.tobytes()

@@ -26,6 +26,8 @@ extern const PoolTable<float> pool_f32;
 extern const PoolTable<double> pool_f64;
 extern const NumericTable numeric;
 extern const CopyTable copies;
+extern const IndexTable<float> index_f32;
+extern const IndexTable<double> index_f64;
 
 #define BACKTRAIL_NAME_(x) #x
 #define BACKTRAIL_NAME(x) BACKTRAIL_NAME_(x)
@@ -52,7 +54,9 @@ const KernelTable table = {
     &pool_f32,
     &pool_f64,
     &numeric,
-    &copies};
+    &copies,
+    &index_f32,
+    &index_f64};
 
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail

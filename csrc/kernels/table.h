@@ -6,6 +6,7 @@
 #include "kernels/conv_table.h"
 #include "kernels/copy_table.h"
 #include "kernels/gemm_table.h"
+#include "kernels/index_table.h"
 #include "kernels/numeric_table.h"
 #include "kernels/pointwise_table.h"
 #include "kernels/pool_table.h"
@@ -37,6 +38,8 @@ struct KernelTable {
   const PoolTable<double>* pool_f64;
   const NumericTable* numeric;  // conversions, random numbers, optimizer updates
   const CopyTable* copies;
+  const IndexTable<float>* index_f32;
+  const IndexTable<double>* index_f64;
 };
 
 // The table in use. BACKTRAIL_ISA=v2|v3|v4 overrides the choice (never beyond what the CPU has).

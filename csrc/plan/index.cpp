@@ -276,6 +276,35 @@ int prepare_gather_index(Call& c, const Dims& other, bool other_is_index) {
   return dim;
 }
 
+// Rows so short that a kernel holds one in a register: how many there are, 0 for none. `index` must
+// have an own row for each.
+template <class T>
+int64_t short_rows(const Dims& x, const Dims& index, int dim) {
+  constexpr int64_t kLanes = 64 / int64_t(sizeof(T));
+  if (!x.n || x.n != index.n || dim != x.n - 1 || x[dim] > kLanes || !x[dim]) return 0;
+  int64_t rows = 1;
+  for (int i = 0; i < dim; ++i) {
+    if (index[i] != x[i]) return 0;
+    rows *= x[i];
+  }
+  return rows;
+}
+
+// run(first row, rows) says whether all indices were in range.
+template <class F>
+void for_short_rows(const Call& c, int dim, int64_t rows, F&& run) {
+  const Array& index = c.in[1];
+  const int64_t n = index.shape[dim];
+  std::atomic<bool> wrong{false};
+  for_chunks(
+      rows, double(n),
+      [&](int64_t begin, int64_t end) {
+        if (!run(begin, end - begin)) wrong.store(true, std::memory_order_relaxed);
+      },
+      kChunk / (n + 1) + 1);
+  if (wrong) fail_indices(c.name, index.data<int64_t>(), index.numel(), dim, c.in[0].shape[dim]);
+}
+
 void prepare_gather(Call& c) {
   prepare_gather_index(c, c.in[1].shape, true);
   c.out[0] = empty(c.in[1].shape, c.in[0].dtype);
@@ -285,6 +314,22 @@ void execute_gather(const Call& c) {
   int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
   if (!index.numel()) return;
   const int64_t *at = index.data<int64_t>(), size = x.ndim() ? x.shape[dim] : 1;
+  auto in_register = [&](auto zero, const auto& kernel) {
+    using T = decltype(zero);
+    const int64_t n = index.ndim() ? index.shape[dim] : 0;
+    const int64_t rows =
+        n <= 64 / int64_t(sizeof(T)) ? short_rows<T>(x.shape, index.shape, dim) : 0;
+    const T* from = x.data<T>();
+    T* to = c.out[0].data<T>();
+    if (rows)
+      for_short_rows(c, dim, rows, [&](int64_t first, int64_t count) {
+        return kernel.gather(to + first * n, from + first * size, size, size, at + first * n, count,
+                             n);
+      });
+    return rows > 0;
+  };
+  if (x.item() == 4 && in_register(float(), *kernels().index_f32)) return;
+  if (x.item() == 8 && in_register(double(), *kernels().index_f64)) return;
   std::atomic<bool> wrong{false};
   Walk walk(index.shape, index.ndim() == x.ndim() ? x.shape : index.shape, index.shape, dim);
   by_item_size(x.item(), [&](auto zero) {
@@ -349,7 +394,27 @@ void execute_scatter(const Call& c) {
     scatter<T>(c, [](T& to, T from) { to = from; });
   });
 }
+// Rows held in a register; false where they are not so short.
+template <class T>
+bool scatter_add_short(const Call& c, const IndexTable<T>& kernel) {
+  constexpr int64_t kMany = 64;  // indices of a row, from which its additions wait for each other
+  const Array &x = c.in[0], &index = c.in[1], &src = c.in[2];
+  const int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
+  int64_t rows = index.numel() ? short_rows<T>(x.shape, index.shape, dim) : 0;
+  for (int i = 0; rows && i < dim; ++i)
+    if (src.shape[i] != x.shape[i]) rows = 0;
+  if (!rows || index.shape[dim] > kMany) return false;
+  const int64_t size = x.shape[dim], n = index.shape[dim], step = src.shape[dim];
+  for_short_rows(c, dim, rows, [&](int64_t first, int64_t count) {
+    return kernel.scatter_add(c.out[0].data<T>() + first * size, x.data<T>() + first * size, size,
+                              index.data<int64_t>() + first * n, src.data<T>() + first * step, step,
+                              count, n);
+  });
+  return true;
+}
 void execute_scatter_add(const Call& c) {
+  if (c.in[0].dtype == DType::f32 && scatter_add_short(c, *kernels().index_f32)) return;
+  if (c.in[0].dtype == DType::f64 && scatter_add_short(c, *kernels().index_f64)) return;
   by_dtype(c.name, c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     scatter<T>(c, [](T& to, T from) { to = T(to + from); });

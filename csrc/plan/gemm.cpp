@@ -20,6 +20,7 @@ constexpr double kLongestTaskNs = 100e6;
 constexpr double kPartRows = 1.1;   // time with an epilogue, over that of whole rows
 constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
 constexpr double kTaskNs = 5e3;     // least work of a task in a batch
+constexpr double kSeamNs = 20;      // of a row of C that goes on in the block of another thread
 constexpr double kBytesPerNs = 30;  // of one thread, from cache
 // Up to so many rows of C, a row-contiguous B is read where it lies; to the fewer when its rows
 // fall into the same cache sets, or it comes from memory.
@@ -245,13 +246,16 @@ struct Grid {
       const double passes = std::ceil(block_n / double(kernels.nc));
       return block_m * block_n + kPackTime * (block_m * passes + block_n);
     };
+    const double product_ns = 2 * double(std::max<int64_t>(p.k, 1)) / kernels.flops_per_ns;
     double best = 0;
     for (int64_t x = 1; tasks > 1 && x <= std::min(tasks, most_across); ++x) {
       const int64_t y = std::min(ceil_div(tasks, x * batch), most_down);
       const double turns = double(ceil_div(x * y * batch, threads));
+      const double seams = double(p.transposed ? p.n * (y - 1) : p.m * (x - 1));
       // An epilogue likes whole rows.
       const double time = turns * time_of(ceil_div(p.m, y), ceil_div(p.n, x)) *
-                          (x > 1 && p.epilogue.after ? kPartRows : 1);
+                              (x > 1 && p.epilogue.after ? kPartRows : 1) +
+                          seams * kSeamNs / product_ns;
       if (x > 1 && time >= best) continue;
       best = time;
       across = x;

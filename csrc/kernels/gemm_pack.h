@@ -126,11 +126,16 @@ template <class T>
 void pack_columns(int64_t k, int64_t n, const T* b, int64_t cs, T* out, int64_t panel) {
   using N = Native<T>;
   constexpr int64_t lanes = Vec<T>::lanes, strip = N::lanes, quarter = N::quarter;
+  // In short columns the processor does not see what squares come next: those some panels ahead are
+  // called for.
+  const int64_t ahead = k < 256 ? lanes * (256 / (k + 1) + 1) : 0;
   for (int64_t j = 0; j < n; j += lanes, out += panel, b += lanes * cs) {
     const int64_t width = n - j < lanes ? n - j : lanes;
     const int64_t strips = width / strip * strip, whole = k / quarter * quarter;
     for (int64_t first = 0; first < whole; first += lanes) {
       const int64_t last = first + lanes < whole ? first + lanes : whole;
+      for (int64_t i = 0; ahead && i < lanes; ++i)
+        __builtin_prefetch(b + (ahead + i) * cs + first, 0, 2);
       for (int64_t i = 0; i < strips; i += strip)
         for (int64_t p = first; p < last; p += quarter) {
           typename N::Reg x[quarter];

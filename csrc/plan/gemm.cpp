@@ -20,6 +20,7 @@ constexpr double kLongestTaskNs = 100e6;
 constexpr double kPartRows = 1.1;   // time with an epilogue, over that of whole rows
 constexpr double kPackTime = 8;     // of an element, over that of a multiply-add
 constexpr double kTaskNs = 5e3;     // least work of a task in a batch
+constexpr double kCallNs = 40;      // of a product, however small
 constexpr double kSeamNs = 20;      // of a row of C that goes on in the block of another thread
 constexpr double kBytesPerNs = 30;  // of one thread, from cache
 // Up to so many rows of C, a row-contiguous B is read where it lies; to the fewer when its rows
@@ -355,13 +356,13 @@ void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_o
   };
 
   const double cost_ns = cost(kernels, whole);
-  const double total_ns = cost_ns * double(batch);
+  const double total_ns = (batch > 1 ? cost_ns + kCallNs : cost_ns) * double(batch);
   const Grid grid(kernels, whole, batch, total_ns);
   if (grid.deep) return run_deep(kernels, at(0), total_ns);
   const int64_t blocks = grid.down * grid.across;
   const int64_t all = batch * blocks, most = std::max<int64_t>(1, all / num_threads());
   const int64_t group =
-      std::clamp<int64_t>(int64_t(kTaskNs / (cost_ns / double(blocks) + 10)), 1, most);
+      std::clamp<int64_t>(int64_t(kTaskNs / (cost_ns / double(blocks) + kCallNs)), 1, most);
   run_tasks(ceil_div(all, group), total_ns, [&](int64_t task) {
     for (int64_t t = task * group; t < std::min(all, (task + 1) * group); ++t) {
       if (blocks == 1) {

@@ -142,13 +142,15 @@ def test_rows_that_are_moved(columns: int) -> None:
         bt.gather(x, 1, bt.tensor(np.where(np.arange(5) == 4, columns, chosen)))
 
 
-@pytest.mark.parametrize("k", [1, 3, 32, 33, 60])
-@pytest.mark.parametrize("n", [60, 64, 500, 5000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 3, 16, 17, 32, 33, 60])
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 12, 13, 16, 17, 60, 64, 200, 500, 5000])
 @pytest.mark.parametrize("dim", [0, 1])
-def test_topk_and_sort_along_each_dimension(dim: int, n: int, k: int) -> None:
+def test_topk_and_sort_along_each_dimension(dim: int, n: int, k: int, dtype: str) -> None:
+    k = min(k, n)
     shape = (n, 19) if dim == 0 else (19, n)
-    p = np.random.default_rng(0).integers(-50, 50, shape).astype("float32")  # with ties
-    p.flat[:: p.size // 7] = np.nan
+    p = np.random.default_rng(0).integers(-50, 50, shape).astype(dtype)  # with ties
+    p.flat[:: max(3, p.size // 7)] = np.nan
     x = bt.tensor(p)
     order = np.argsort(np.where(np.isnan(p), np.inf, p), axis=dim, kind="stable")
     values, indices = bt.sort(x, dim, stable=True)

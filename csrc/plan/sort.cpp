@@ -28,7 +28,7 @@ auto key_of(T x) {
     if (x == T(0)) return top;
     K bits;
     std::memcpy(&bits, &x, sizeof(K));
-    return K(bits & top ? ~bits : bits | top);
+    return K(bits ^ ((K(0) - (bits >> (8 * sizeof(K) - 1))) | top));  // negative: all bits
   } else {
     using Wide = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
     return K(K(Wide(x)) ^ top);
@@ -74,16 +74,69 @@ void by_entry(const char* op, DType dtype, int64_t size, F&& f) {
   });
 }
 
+constexpr int64_t kFew = 16;
+
+// How many of `most` keys stand before each, without a branch on what they hold; equal ones are in
+// order.
+template <int most, class K>
+inline void count_before(const K* key, int* before) {
+#pragma GCC unroll 16
+  for (int i = 0; i < most; ++i) before[i] = i;
+#pragma GCC unroll 16
+  for (int i = 1; i < most; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < i; ++j) {
+      const bool first = key[i] < key[j];
+      before[j] += first;
+      before[i] -= first;
+    }
+}
+
+template <int most>
+inline void rank_sort(Entry* a, int64_t n) {
+  uint64_t entry[most];
+  int before[most];
+#pragma GCC unroll 16
+  for (int i = 0; i < most; ++i) entry[i] = i < n ? a[i].both : ~uint64_t(0);
+  count_before<most>(entry, before);
+  for (int i = 0; i < int(n); ++i) a[before[i]].both = entry[i];
+}
+
+// The first k of a dense line of at most `most` elements.
+template <int most, class T>
+void rank_line(const T* from, int64_t n, int64_t k, bool descending, T* values, int64_t* indices) {
+  using K = decltype(key_of(T()));
+  const K flip = descending ? K(~K(0)) : K(0);
+  K key[most];
+  int before[most];
+  T value[most];
+  int64_t index[most];
+  for (int i = 0; i < int(n); ++i) key[i] = K(key_of(from[i]) ^ flip);
+  for (int i = int(n); i < most; ++i) key[i] = K(~K(0));
+  count_before<most>(key, before);
+  for (int i = 0; i < int(n); ++i) value[before[i]] = from[i], index[before[i]] = i;
+  for (int i = 0; i < int(k); ++i) values[i] = value[i], indices[i] = index[i];
+}
+
+template <class E>
+void sort_by_comparing(E* a, int64_t n) {
+  if constexpr (std::is_same_v<E, Entry>)
+    if (n <= kFew)
+      return n <= 8 ? rank_sort<8>(a, n) : n <= 12 ? rank_sort<12>(a, n) : rank_sort<16>(a, n);
+  std::sort(a, a + n);
+}
+
 // Sort n entries in key order, which begin in the order of their positions; `spare` has room for as
 // many. Least significant digit first, skipping digits that are the same in all.
 template <class E>
 E* radix_sort(E* a, E* spare, int64_t n, int key_bytes) {
-  if (n < 1024) {
-    std::sort(a, a + n);
+  if (n < 64 + 24 * key_bytes) {
+    sort_by_comparing(a, n);
     return a;
   }
   static_assert(sizeof(int64_t) == 8);
-  int64_t counts[8][256] = {};
+  int64_t counts[8][256];
+  std::memset(counts, 0, size_t(key_bytes) * sizeof counts[0]);
   for (int64_t i = 0; i < n; ++i)
     for (int b = 0; b < key_bytes; ++b) ++counts[b][a[i].digit(8 * b)];
   for (int b = 0; b < key_bytes; ++b) {
@@ -121,30 +174,43 @@ template <class T, class E, class F>
 void order_lines(const Call& c, int dim, int64_t k, bool descending, double ns_each, F&& select) {
   const Array& x = c.in[0];
   Around shape(x.shape, dim);
-  int64_t lines = shape.outer * shape.inner, n = shape.size;
-  if (!lines || !n) return;
+  const int64_t n = shape.size;
+  if (!shape.outer || !shape.inner || !n) return;
   // Neighbouring lines that are not dense are brought together, where there is room.
   constexpr int64_t kRoom = 1 << 20, kMost = 16;
   const int64_t group = std::min({shape.inner, kMost, kRoom / n});
   const int64_t groups = (shape.inner + group - 1) / std::max<int64_t>(group, 1);
-  auto one = [&](const T* from, int64_t stride, int64_t o, int64_t j) {
-    E* entries = line_entries<E>(n);
+  // The line at from[0], from[stride], ..., into values[0], values[inner], ...
+  auto one = [&select, n, k, descending, inner = shape.inner](
+                 E* entries, const T* from, int64_t stride, T* values, int64_t* indices) {
     const E* sorted = select(from, stride, entries, entries + n, n, descending);
-    T* values = c.out[0].data<T>() + o * k * shape.inner + j;
-    int64_t* indices = c.out[1].data<int64_t>() + o * k * shape.inner + j;
-    for (int64_t i = 0; i < k; ++i) {
-      int64_t at = sorted[i].position();
-      values[i * shape.inner] = from[at * stride];
-      indices[i * shape.inner] = at;
+    for (int64_t i = 0; i < k; ++i, values += inner, indices += inner) {
+      const int64_t at = sorted[i].position();
+      *values = from[at * stride];
+      *indices = at;
     }
   };
+  T* values = c.out[0].data<T>();
+  int64_t* indices = c.out[1].data<int64_t>();
   if (group < 2)
     return for_chunks(
-        lines, ns_each * double(n),
+        shape.outer * shape.inner, ns_each * double(n),
         [&](int64_t begin, int64_t end) {
+          E* entries = line_entries<E>(n);
+          const int64_t inner = shape.inner;
+          if (inner == 1 && n <= kFew) {
+            const T* from = x.data<T>() + begin * n;
+            const auto rank = n <= 8    ? rank_line<8, T>
+                              : n <= 12 ? rank_line<12, T>
+                                        : rank_line<16, T>;
+            for (int64_t line = begin; line < end; ++line, from += n)
+              rank(from, n, k, descending, values + line * k, indices + line * k);
+            return;
+          }
           for (int64_t line = begin; line < end; ++line) {
-            int64_t o = line / shape.inner, j = line % shape.inner;
-            one(x.data<T>() + o * n * shape.inner + j, shape.inner, o, j);
+            const int64_t o = inner == 1 ? line : line / inner, j = line - o * inner;
+            const int64_t to = o * k * inner + j;
+            one(entries, x.data<T>() + o * n * inner + j, inner, values + to, indices + to);
           }
         },
         kChunk / n + 1);
@@ -152,11 +218,14 @@ void order_lines(const Call& c, int dim, int64_t k, bool descending, double ns_e
       shape.outer * groups, ns_each * double(n * group),
       [&](int64_t begin, int64_t end) {
         T* dense = static_cast<T*>(scratch(size_t(group * n) * sizeof(T), 2));
+        E* entries = line_entries<E>(n);
         for (int64_t g = begin; g < end; ++g) {
           int64_t o = g / groups, j = g % groups * group, count = std::min(group, shape.inner - j);
           kernels().copies->transposed(dense, n, x.data<T>() + o * n * shape.inner + j, shape.inner,
                                        count, n, sizeof(T));
-          for (int64_t i = 0; i < count; ++i) one(dense + i * n, 1, o, j + i);
+          const int64_t to = o * k * shape.inner + j;
+          for (int64_t i = 0; i < count; ++i)
+            one(entries, dense + i * n, 1, values + to + i, indices + to + i);
         }
       },
       kChunk / (n * group) + 1);
@@ -211,13 +280,22 @@ int64_t skip_above(const T* from, int64_t i, int64_t n, K limit, bool descending
 // below the k-th best so far, cut back to k whenever it is full.
 template <class T, class E>
 E* first_k(const T* from, int64_t stride, E* a, int64_t n, int64_t k, bool descending) {
-  constexpr int64_t kFew = 32;
   using K = decltype(key_of(T()));
   if (k == 0) return a;
+  if (k == 1 && stride == 1) {
+    constexpr K last = K(~K(0));
+    const K flip = descending ? last : K(0);
+    K best = last;
+    for (int64_t i = 0; i < n; ++i) best = std::min(best, K(key_of(from[i]) ^ flip));
+    int64_t i = best == last ? 0 : skip_above(from, 0, n, K(best + 1), descending);
+    while (K(key_of(from[i]) ^ flip) != best) ++i;
+    a[0] = entry<E>(from[i], i, descending);
+    return a;
+  }
   const bool few = k <= kFew;
   int64_t room = few ? k : std::min(n, 2 * k + 64), held = 0, i = 0;
   for (; i < n && held < room; ++i) a[held++] = entry<E>(from[i * stride], i, descending);
-  if (few) std::sort(a, a + k);
+  if (few) sort_by_comparing(a, k);
   while (i < n) {
     if (!few) std::nth_element(a, a + (k - 1), a + held), held = k;
     E limit = a[k - 1];
@@ -242,8 +320,9 @@ E* first_k(const T* from, int64_t stride, E* a, int64_t n, int64_t k, bool desce
       }
     }
   }
-  if (held > 2 * k) std::nth_element(a, a + k, a + held);
-  std::sort(a, a + (held > 2 * k ? k : held));
+  if (few) return a;
+  if (held > k) std::nth_element(a, a + (k - 1), a + held);
+  sort_by_comparing(a, k);
   return a;
 }
 

@@ -110,7 +110,11 @@ template <int N>
 void rows_of(char* dst, int64_t dst_step, const char* src, int64_t src_step, int64_t rows,
              int64_t bytes) {
   for (; rows > 0; --rows, dst += dst_step, src += src_step) {
-    for (int64_t i = 0; i + N < bytes; i += N) copy_whole<N>(dst + i, src + i);
+    int64_t i = 0;
+    for (; i + 4 * N < bytes; i += 4 * N)
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) copy_whole<N>(dst + i + k * N, src + i + k * N);
+    for (; i + N < bytes; i += N) copy_whole<N>(dst + i, src + i);
     copy_whole<N>(dst + bytes - N, src + bytes - N);
   }
 }

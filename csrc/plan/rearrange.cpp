@@ -147,10 +147,8 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   int last = shape.n - 1;
   if (numel == 0) return;
   if (last < 0) return (void)std::memcpy(out.data(), x.data(), size_t(item));
-  // Short dimensions that stay as they are belong to the elements, unless those are to be reversed;
-  // long ones are rows, for the threads to share.
-  for (; last > 0 && !source.reversed[last] && !source.shift[last] && !source.reversed[last - 1] &&
-         shape[last] * item <= kShortCopy;
+  // Dimensions that stay as they are belong to the elements, unless those are to be reversed.
+  for (; last > 0 && !source.reversed[last] && !source.shift[last] && !source.reversed[last - 1];
        --last)
     item *= shape[last], numel /= shape[last];
   int64_t width = shape[last], shift = source.shift[last];
@@ -173,7 +171,7 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
   const int64_t pieces = source.reversed[last] ? 1 : chunks(bytes, kPiece);
   for_chunks(
       numel / width * pieces,
-      10 + double(width) / double(pieces) * (source.reversed[last] ? 0.5 : 0.1),
+      10 + (source.reversed[last] ? 0.5 * double(width) : 0.02 * double(bytes) / double(pieces)),
       [&](int64_t first, int64_t end) {
         for (int64_t t = first; t < end; ++t) {
           const int64_t r = t / pieces;
@@ -198,7 +196,7 @@ static void rearrange(const Dims& shape, const Array& x, const Array& out, const
           copy_rolled(to + middle, from + middle - turned, high - middle);
         }
       },
-      kChunk / width + 1);
+      kPiece / (bytes / pieces + 1) + 1);
 }
 void execute_flip(const Call& c) {
   const Array& x = c.in[0];

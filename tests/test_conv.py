@@ -62,6 +62,12 @@ def test_shapes_at_random(seed: int, dtype: str) -> None:
         ((30, 70, 9, 5), (64, 35, 1, 1), ((1, 1), (0, 0), (1, 1), 2)),  # these, without patches
         ((3, 17, 20, 21), (33, 17, 3, 2), ((1, 1), (2, 0), (2, 1), 1)),  # filters turned round
         ((2, 64, 32, 32), (9, 64, 1, 1), ((1, 1), (0, 0), (1, 1), 1)),  # a product; aliased rows
+        ((5, 16, 14, 14), (32, 16, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),  # windows seen in place
+        ((2, 70, 13, 28), (46, 70, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),  # and blocks of channels
+        ((3, 48, 29, 25), (32, 24, 3, 3), ((2, 2), (1, 1), (1, 1), 2)),  # and groups, with strides
+        ((2, 30, 30, 27), (16, 30, 5, 2), ((1, 1), (4, 1), (2, 2), 1)),  # and dilation
+        ((1, 16, 130, 140), (16, 16, 3, 3), ((1, 1), (1, 1), (1, 1), 1)),  # and blocks of rows
+        ((4, 16, 4, 900), (16, 16, 3, 3), ((1, 3), (1, 0), (1, 1), 1)),  # and long ones
     ],
 )
 def test_blocks(image: Any, filters: Any, own: Any, rng: np.random.Generator) -> None:
@@ -94,8 +100,9 @@ def test_an_image_alone_is_a_batch_of_one() -> None:
         assert equal_bytes(pool(x, 2), pool(x[None], 2)[0])
 
 
-def test_an_image_has_the_same_bits_in_any_batch() -> None:
-    x, w, b = bt.randn(20, 3, 9, 10), bt.randn(40, 3, 3, 3), bt.randn(40)
+@pytest.mark.parametrize(("channels", "height", "width"), [(3, 9, 10), (32, 14, 14), (60, 9, 25)])
+def test_an_image_has_the_same_bits_in_any_batch(channels: int, height: int, width: int) -> None:
+    x, w, b = bt.randn(20, channels, height, width), bt.randn(48, channels, 3, 3), bt.randn(48)
     together = F.conv2d(x, w, b, padding=1)
     assert all(equal_bytes(together[i], F.conv2d(x[i : i + 1], w, b, padding=1)[0]) for i in (0, 7))
 

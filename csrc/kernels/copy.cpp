@@ -2,10 +2,20 @@
 #include "kernels/copy_table.h"
 
 #include "backtrail/simd.h"
+#include "kernels/transpose.h"
 
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 namespace {
+
+template <size_t size>
+struct Real {
+  using type = float;
+};
+template <>
+struct Real<8> {
+  using type = double;
+};
 
 template <class T>
 void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t n) {
@@ -33,31 +43,33 @@ void copy_items(void* dst, int64_t dst_stride, const void* src, int64_t src_stri
   }
 }
 
-// Elements (i, j) of a block, 64 bytes by 64 bytes at a time where it is whole: each line of the
-// source is read once, and each line of the destination is written once.
+// Elements (i, j) of a block of at most 64 bytes by 64 bytes: each line of the source is read once,
+// and each line of the destination is written once.
 template <class T>
 void transpose_tile(T* to, int64_t dst_stride, const T* from, int64_t src_stride, int64_t height,
                     int64_t width) {
-  constexpr int64_t kTile = 64 / sizeof(T);
-  if (height < kTile || width < kTile) {
-    for (int64_t a = 0; a < height; ++a)
-      for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
-    return;
+  int64_t whole = 0;  // rows of a tile that is as wide as a line
+  if constexpr (sizeof(T) >= 4) {
+    using F = typename Real<sizeof(T)>::type;
+    using N = Native<F>;
+    if (width == int64_t(64 / sizeof(T)))
+      for (; whole + N::quarter <= height; whole += N::quarter)
+        for (int64_t b = 0; b < width; b += N::lanes) {
+          typename N::Reg rows[N::quarter];
+          transpose(reinterpret_cast<const F*>(from + whole + b * src_stride), src_stride, rows);
+#pragma GCC unroll 4
+          for (int r = 0; r < N::quarter; ++r)
+            N::store(reinterpret_cast<F*>(to + (whole + r) * dst_stride + b), rows[r]);
+        }
   }
-  alignas(64) T tile[kTile][kTile];
-  for (int64_t b = 0; b < kTile; ++b)
-    __builtin_memcpy(tile[b], from + b * src_stride, sizeof(tile[b]));
-  for (int64_t a = 0; a < kTile; ++a) {
-    alignas(64) T row[kTile];
-    for (int64_t b = 0; b < kTile; ++b) row[b] = tile[b][a];
-    __builtin_memcpy(to + a * dst_stride, row, sizeof(row));
-  }
+  for (int64_t a = whole; a < height; ++a)
+    for (int64_t b = 0; b < width; ++b) to[a * dst_stride + b] = from[a + b * src_stride];
 }
 
 // In blocks of 4 x 4 tiles, so that neighbouring lines of both sides are used close in time.
 template <class T>
-void transpose(void* dst, int64_t dst_stride, const void* src, int64_t src_stride, int64_t rows,
-               int64_t columns) {
+void transpose_tiles(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
+                     int64_t rows, int64_t columns) {
   constexpr int64_t kTile = 64 / sizeof(T), kBlock = 4 * kTile;
   T* d = static_cast<T*>(dst);
   const T* s = static_cast<const T*>(src);
@@ -90,7 +102,7 @@ void copy_strided(void* dst, int64_t dst_stride, const void* src, int64_t src_st
 void copy_transposed(void* dst, int64_t dst_stride, const void* src, int64_t src_stride,
                      int64_t rows, int64_t columns, size_t item_size) {
   by_item_size(item_size, [&](auto item) {
-    transpose<decltype(item)>(dst, dst_stride, src, src_stride, rows, columns);
+    transpose_tiles<decltype(item)>(dst, dst_stride, src, src_stride, rows, columns);
   });
 }
 

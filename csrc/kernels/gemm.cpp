@@ -51,7 +51,8 @@ void outer_row(const GemmBlock<T>& g, T a, T* c) {
 template <class T>
 void block(const GemmBlock<T>& g) {
   constexpr int64_t lanes = Vec<T>::lanes;
-  const bool outer = g.k == 1 && g.b_vs == lanes && g.start == Start::zero && !g.first && !g.bias;
+  const bool outer =
+      g.k == 1 && g.b_vs == lanes && g.start == Start::zero && !g.first && !g.bias && !g.a_runs;
   int64_t finished = 0;  // rows of c that `after` has seen
   for (int64_t i = 0, rows; i < g.m; i += rows) {
     rows = g.m - i;

@@ -63,23 +63,26 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
       for (int v = 0; v < N; ++v) acc[r][v] = first ? V(first[r]) : V(T(0));
   }
 
-  const T* rows[kGroups];
+  const int64_t run = g.a_runs ? g.run : g.k, *next = g.a_runs;
+  for (int64_t p = 0; p < g.k; p += run) {
+    const T* rows[kGroups];
+    rows[0] = next ? a + *next++ : a;
 #pragma GCC unroll 16
-  for (int i = 0; i < kGroups; ++i) rows[i] = a + i * kGroup * a_rs;
-
-  for (int64_t p = 0; p < g.k; ++p) {
-    V x[N];
+    for (int i = 1; i < kGroups; ++i) rows[i] = rows[0] + i * kGroup * a_rs;
+    for (int64_t left = run; left > 0; --left) {
+      V x[N];
 #pragma GCC unroll 16
-    for (int v = 0; v < N; ++v) x[v] = load(b + v * b_vs, v);
+      for (int v = 0; v < N; ++v) x[v] = load(b + v * b_vs, v);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      V y(rows[r / kGroup][r % kGroup * a_rs]);
+      for (int r = 0; r < R; ++r) {
+        V y(rows[r / kGroup][r % kGroup * a_rs]);
 #pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
+        for (int v = 0; v < N; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
+      }
+      b += b_rs;
+#pragma GCC unroll 16
+      for (int i = 0; i < kGroups; ++i) rows[i] += a_cs;
     }
-    b += b_rs;
-#pragma GCC unroll 16
-    for (int i = 0; i < kGroups; ++i) rows[i] += a_cs;
   }
 
   if (g.start == Start::sum) {

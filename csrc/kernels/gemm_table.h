@@ -21,6 +21,10 @@ struct GemmBlock {
   int64_t m, n, k;
   const T* a;
   int64_t a_rs, a_cs;
+  // Or, when not null: element (i, p) at a + i * a_rs + a_runs[p / run] + p % run * a_cs; run
+  // divides k, and there is no panel.
+  const int64_t* a_runs;
+  int64_t run;
   T* a_panel;  // room for a_panel_size(k) elements, to copy a's rows close together; or null
   const T* b;  // vector v of row p at b + p * b_rs + v * b_vs; the last may be shorter
   int64_t b_rs, b_vs;

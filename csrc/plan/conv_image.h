@@ -5,9 +5,13 @@
 
 namespace backtrail::conv {
 
-constexpr int64_t kFewElements = 6 << 10;  // of patches on their way back to the image
-constexpr int64_t kLeastFilters = 56;      // of a task, so that patches pay
-constexpr int64_t kTurnedChannels = 16;    // of a task
+constexpr int64_t kFewElements = 6 << 10;      // of patches on their way back to the image
+constexpr int64_t kLeastFilters = 56;          // of a task, so that patches pay
+constexpr int64_t kTurnedChannels = 16;        // of a task
+constexpr int64_t kDeep = 128;                 // chains that pay for turning their sums
+constexpr int64_t kManyPixels = 256;           // that pay for turning the filters
+constexpr int64_t kWindowElements = 64 << 10;  // of a window that stays in the L2 cache
+constexpr int64_t kSumElements = 48 << 10;     // and of the outputs beside it
 
 // y [n, o, oh, ow] = bias + filters * x, for images of few pixels. The filters of each group are a
 // matrix [o / groups, depth].
@@ -48,12 +52,97 @@ void forward_together(const Shape& s, const T* x, Matrix<T> filters, const T* bi
   });
 }
 
+// Whether to multiply what pixels see, where it lies in a window, by filters side by side: these
+// should fill vectors, and the pixels of a row tiles, of which there are enough for all threads and
+// not too many for their caches.
+template <class T>
+bool can_see_in_place(const Shape& s, const Kernels<T>& k) {
+  const int64_t filters = ceil_div(s.filters(), k.gemm.lanes) * k.gemm.lanes;
+  const int64_t tiles = ceil_div(s.ow, k.gemm.mr) * k.gemm.mr;
+  const int64_t channels = piece(s.channels(), kBlockDepth / s.taps());
+  return s.depth() >= kDeep && 8 * filters <= 9 * s.filters() && 4 * tiles <= 5 * s.ow &&
+         s.n * s.pixels() >= kManyPixels && s.n * s.groups * s.oh >= kTasks &&
+         s.window(channels, 0, 0, 1, s.ow).plane() * channels <= kWindowElements &&
+         s.ow * filters <= kSumElements;
+}
+
+// y [n, o, oh, ow] = bias + filters * x, without patches: pixels are the rows of the product.
+template <class T>
+void forward_in_place(const Shape& s, const T* x, const T* filters, const T* bias, T* y) {
+  const Kernels<T> k;
+  const int64_t lanes = k.gemm.lanes, pixels = s.pixels(), depth = s.depth(), taps = s.taps();
+  const int64_t channels = piece(s.channels(), kBlockDepth / taps);
+  // The filters of each group in panels, a piece of the channels after another.
+  const int64_t panels = ceil_div(s.filters(), lanes), width = panels * lanes;
+  T* turned = workspace<T>(s.groups * depth * width, kPanelSlot);
+  run_tasks(s.groups * panels, kNsPerElement * double(s.o) * double(depth), [&](int64_t task) {
+    const int64_t o = task % panels * lanes, group = task / panels;
+    for (int64_t c = 0; c < s.channels(); c += channels) {
+      const int64_t rows = std::min(channels, s.channels() - c) * taps;
+      k.gemm.pack_b(rows, std::min(lanes, s.filters() - o),
+                    filters + (group * s.filters() + o) * depth + c * taps, 1, depth,
+                    turned + group * depth * width + c * taps * width + o * rows, rows * lanes);
+    }
+  });
+
+  const int64_t images = s.n * s.groups, wanted = ceil_div(kTasks, images);
+  const ConvWindow one = s.window(channels, 0, 0, 1, s.ow);
+  const int64_t row = s.sh * one.phases * one.cols * channels;  // of a window
+  const int64_t most =
+      std::min((kWindowElements - channels * one.plane()) / row, kSumElements / (s.ow * width));
+  const int64_t rows = piece(s.oh, std::max<int64_t>(1, std::min(most, ceil_div(s.oh, wanted))));
+  const int64_t parts = ceil_div(s.oh, rows), ld = padded(width);
+  run_tasks(images * parts, s.flops() / k.gemm.flops_per_ns, [&](int64_t task) {
+    const int64_t image = task / parts, group = image % s.groups, top = task % parts * rows;
+    const int64_t count = std::min(rows, s.oh - top);
+    ConvWindow window = s.window(channels, top, 0, count, s.ow);
+    const ConvTaps t = s.taps_of(count, s.ow);
+    const int64_t run = window.phases == 1 ? s.kw : 1, runs = channels * taps / run;
+    const int64_t seen = ceil_div(channels * window.plane() + kConvSlack, 16) * 16;
+    T *work = workspace<T>(seen + rows * s.ow * ld), *sums = work + seen;
+    int64_t* starts = workspace<int64_t>(runs, kPackSlot);
+    for (int64_t i = 0; i < runs; ++i) {
+      const int64_t tap = i * run % taps;
+      starts[i] = i * run / taps * window.plane() + t.at(window, tap / s.kw, tap % s.kw);
+    }
+    if (bias)
+      for (int64_t i = 0; i < count * s.ow; ++i)
+        std::copy_n(bias + group * s.filters(), s.filters(), sums + i * ld);
+    GemmBlock<T> g{};
+    g.m = s.ow;
+    g.n = s.filters();
+    g.a_rs = 1;
+    g.a_cs = s.dw;
+    g.a_runs = starts;
+    g.run = run;
+    g.b_rs = lanes;
+    g.c_rs = ld;
+    g.start = bias ? Start::chain : Start::zero;
+    const T* in = x + image * s.channels() * s.h * s.w;
+    for (int64_t c = 0; c < s.channels(); c += channels, g.start = Start::chain) {
+      window.channels = std::min(channels, s.channels() - c);
+      k.conv.open(window, in + c * s.h * s.w, work);
+      g.k = window.channels * taps;
+      g.b = turned + group * depth * width + c * taps * width;
+      g.b_vs = g.k * lanes;
+      for (int64_t r = 0; r < count; ++r) {
+        g.a = work + r * t.row_step(window);
+        g.c = sums + r * s.ow * ld;
+        k.gemm.block(g);
+      }
+    }
+    kernels().copies->transposed(y + image * s.filters() * pixels + top * s.ow, pixels, sums, ld,
+                                 s.filters(), count * s.ow, sizeof(T));
+  });
+}
+
 // y [n, o, oh, ow] = bias + filters * x
 template <class T>
 void forward(const Shape& s, const T* x, const T* filters, const T* bias, T* y) {
   if (is_depthwise(s)) return depthwise(s, x, filters, bias, y);
-  if (are_small(s)) return forward_together(s, x, {filters, s.depth(), 1}, bias, y);
   const Kernels<T> k;
+  if (!s.plain() && can_see_in_place(s, k)) return forward_in_place(s, x, filters, bias, y);
+  if (are_small(s)) return forward_together(s, x, {filters, s.depth(), 1}, bias, y);
   const int64_t images = s.n * s.groups, depth = s.depth(), pixels = s.pixels();
   const int64_t channels = piece(s.channels(), kBlockDepth / s.taps());
   const int64_t wanted = ceil_div(kTasks, std::max<int64_t>(1, images));

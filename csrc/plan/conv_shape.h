@@ -9,7 +9,7 @@
 
 namespace backtrail::conv {
 
-constexpr int kTaskSlot = 0, kSharedSlot = 1, kPackSlot = 2;  // of scratch()
+constexpr int kTaskSlot = 0, kSharedSlot = 1, kPackSlot = 2, kPanelSlot = 3;  // of scratch()
 constexpr int64_t kTasks = 16;         // to cut an operation into, if it is large
 constexpr int64_t kLeastColumns = 64;  // of a block of outputs, so that products are efficient
 constexpr double kNsPerElement = 0.3;  // to fill or sum

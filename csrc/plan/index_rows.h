@@ -25,6 +25,7 @@ inline void take_rows(const Around& shape, size_t item, const int64_t* index, in
                                     shape.size, end - begin, index, count, item);
         },
         per_task / (count + 1) + 1);
+  constexpr int64_t kVectorBytes = 512, kLongBytes = 4096;
   auto run = [&](auto row) {
     using Row = decltype(row);
     for_chunks(
@@ -41,6 +42,8 @@ inline void take_rows(const Around& shape, size_t item, const int64_t* index, in
             for (; i < stop; ++i, to += size) {
               if constexpr (sizeof(Row) > 1)
                 std::memcpy(to, base + picked[i] * size, sizeof(Row));
+              else if (size >= kVectorBytes && size <= kLongBytes)
+                kernels().copies->rows(to, 0, base + picked[i] * size, 0, 1, size);
               else
                 copy_run(to, base + picked[i] * size, size);
             }

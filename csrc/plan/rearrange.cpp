@@ -45,6 +45,7 @@ void execute_cat(const Call& c) {
   Around shape(out.shape, wrap_dim(c.name, integer_attr(c, 0), out.ndim()));
   int64_t slice = shape.inner * int64_t(out.item()), row = shape.size * slice;
   if (!row || !shape.outer) return;
+  constexpr int64_t kLongPiece = 1024;  // bytes, from which memcpy is worth a call
   // Tasks own some rows of the output, and of long rows some columns, in bytes.
   int64_t wide = row < 262144 ? row : 131072, per_task = 131072 / row + 1;
   int64_t columns = chunks(row, wide);
@@ -53,8 +54,19 @@ void execute_cat(const Call& c) {
     int64_t low = t % columns * wide, high = low + wide < row ? low + wide : row;
     int64_t first = t / columns * per_task;
     int64_t last = first + per_task < shape.outer ? first + per_task : shape.outer;
+    auto bytes_of = [&](int64_t k) {  // in a row
+      return c.in[k].numel() / shape.outer * int64_t(out.item());
+    };
+    if (columns == 1 && row >= kLongPiece * c.n_in) {  // in the order of the output
+      char* to = out.data() + first * row;
+      for (int64_t r = first; r < last; ++r)
+        for (int64_t k = 0; k < c.n_in; to += bytes_of(k++))
+          if (int64_t bytes = bytes_of(k))
+            std::memcpy(to, c.in[k].data() + r * bytes, size_t(bytes));
+      return;
+    }
     for (int64_t k = 0, at = 0; k < c.n_in; ++k) {
-      int64_t bytes = c.in[k].numel() / shape.outer * int64_t(out.item());
+      int64_t bytes = bytes_of(k);
       int64_t begin = at > low ? at : low, end = at + bytes < high ? at + bytes : high;
       const char* from = c.in[k].data() + (begin - at);
       char* to = out.data() + begin;

@@ -25,7 +25,7 @@ inline void take_rows(const Around& shape, size_t item, const int64_t* index, in
                                     shape.size, end - begin, index, count, item);
         },
         per_task / (count + 1) + 1);
-  constexpr int64_t kVectorBytes = 512, kLongBytes = 4096;
+  constexpr int64_t kVectorBytes = 512, kLongBytes = 4096;  // between them memcpy starts too slowly
   auto run = [&](auto row) {
     using Row = decltype(row);
     for_chunks(

@@ -81,7 +81,7 @@ void run_tiles(const Launch& l) {
   const int64_t width = whole ? columns : std::min(columns, most / height / 16 * 16);
   each_rectangle(
       l, d, height, width, l.cost + 1, [&](int64_t rows, int64_t cols, const int64_t* at) {
-        char* room = static_cast<char*>(scratch(size_t(kOperands * most * 8), 3));
+        char* room = static_cast<char*>(scratch(size_t((l.n_in + 1) * most * 8), 3));
         const void* in[kOperands];
         int64_t mask[kOperands], step[kOperands];  // from a row to the next, in bytes
         bool dense = true;

@@ -86,10 +86,10 @@ void transpose_tiles(void* dst, int64_t dst_stride, const void* src, int64_t src
 template <class F>
 void by_item_size(size_t item_size, F f) {
   switch (item_size) {
-    case 1: return f(uint8_t());
-    case 2: return f(uint16_t());
-    case 4: return f(uint32_t());
-    default: return f(uint64_t());
+    case 1: return f(int8_t());
+    case 2: return f(int16_t());
+    case 4: return f(int32_t());
+    default: return f(int64_t());
   }
 }
 
@@ -172,41 +172,33 @@ void repeat_long(T* d, const T* s, int64_t src_stride, int64_t rows, int64_t n) 
 // Whole vectors, of which the last runs over into what the next row fills.
 template <class T>
 void repeat_items(T* d, const T* s, int64_t src_stride, int64_t rows, int64_t n) {
-  using V = Vec<T>;
-  if (rows > 1 && n >= V::lanes && n < 4 * V::lanes && n % V::lanes)
-    return repeat_long(d, s, src_stride, rows, n);
   const T* end = d + rows * n;
-  for (; rows > 0; --rows, d += n, s += src_stride) {
-    const V all(*s);
-    int64_t i = 0;
-    for (; i + V::lanes <= n; i += V::lanes) all.store(d + i);
-    if (i == n) continue;
-    if (d + i + V::lanes <= end)
-      all.store(d + i);
-    else
-      for (; i < n; ++i) d[i] = *s;
+  if constexpr (sizeof(T) < 4) {
+    for (; d < end; d += n, s += src_stride)
+      for (int64_t i = 0; i < n; ++i) d[i] = *s;
+  } else {
+    using V = Vec<T>;
+    if (rows > 1 && n >= V::lanes && n < 4 * V::lanes && n % V::lanes)
+      return repeat_long(d, s, src_stride, rows, n);
+    for (; rows > 0; --rows, d += n, s += src_stride) {
+      const V all(*s);
+      int64_t i = 0;
+      for (; i + V::lanes <= n; i += V::lanes) all.store(d + i);
+      if (i == n) continue;
+      if (d + i + V::lanes <= end)
+        all.store(d + i);
+      else
+        for (; i < n; ++i) d[i] = *s;
+    }
   }
-}
-void repeat_items(uint8_t* d, const uint8_t* s, int64_t src_stride, int64_t rows, int64_t n) {
-  for (; rows > 0; --rows, d += n, s += src_stride) __builtin_memset(d, *s, std::size_t(n));
-}
-void repeat_items(uint16_t* d, const uint16_t* s, int64_t src_stride, int64_t rows, int64_t n) {
-  for (; rows > 0; --rows, d += n, s += src_stride)
-    for (int64_t i = 0; i < n; ++i) d[i] = *s;
 }
 
 void repeat(void* dst, const void* src, int64_t src_stride, int64_t rows, int64_t n,
             size_t item_size) {
-  auto of = [&](auto item) {
+  by_item_size(item_size, [&](auto item) {
     using T = decltype(item);
     repeat_items(static_cast<T*>(dst), static_cast<const T*>(src), src_stride, rows, n);
-  };
-  switch (item_size) {
-    case 1: return of(uint8_t());
-    case 2: return of(uint16_t());
-    case 4: return of(int32_t());
-    default: return of(int64_t());
-  }
+  });
 }
 
 // Eight columns at a time, whose indices stay in registers.

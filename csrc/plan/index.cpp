@@ -309,27 +309,26 @@ void prepare_gather(Call& c) {
   prepare_gather_index(c, c.in[1].shape, true);
   c.out[0] = empty(c.in[1].shape, c.in[0].dtype);
 }
+// Rows held in a register, as all of their indices are; false where they are not so short.
+template <class T>
+bool gather_short(const Call& c, int dim, const IndexTable<T>& kernel) {
+  const Array &x = c.in[0], &index = c.in[1];
+  const int64_t rows = short_rows<T>(x.shape, index.shape, dim);
+  if (!rows || index.shape[dim] > 64 / int64_t(sizeof(T))) return false;
+  const int64_t size = x.shape[dim], n = index.shape[dim];
+  for_short_rows(c, dim, rows, [&](int64_t first, int64_t count) {
+    return kernel.gather(c.out[0].data<T>() + first * n, x.data<T>() + first * size, size, size,
+                         index.data<int64_t>() + first * n, count, n);
+  });
+  return true;
+}
 void execute_gather(const Call& c) {
   const Array &x = c.in[0], &index = c.in[1];
   int dim = wrap_dim(c.name, integer_attr(c, 0), x.ndim());
   if (!index.numel()) return;
   const int64_t *at = index.data<int64_t>(), size = x.ndim() ? x.shape[dim] : 1;
-  auto in_register = [&](auto zero, const auto& kernel) {
-    using T = decltype(zero);
-    const int64_t n = index.ndim() ? index.shape[dim] : 0;
-    const int64_t rows =
-        n <= 64 / int64_t(sizeof(T)) ? short_rows<T>(x.shape, index.shape, dim) : 0;
-    const T* from = x.data<T>();
-    T* to = c.out[0].data<T>();
-    if (rows)
-      for_short_rows(c, dim, rows, [&](int64_t first, int64_t count) {
-        return kernel.gather(to + first * n, from + first * size, size, size, at + first * n, count,
-                             n);
-      });
-    return rows > 0;
-  };
-  if (x.item() == 4 && in_register(float(), *kernels().index_f32)) return;
-  if (x.item() == 8 && in_register(double(), *kernels().index_f64)) return;
+  if (x.item() == 4 && gather_short(c, dim, *kernels().index_f32)) return;
+  if (x.item() == 8 && gather_short(c, dim, *kernels().index_f64)) return;
   std::atomic<bool> wrong{false};
   Walk walk(index.shape, index.ndim() == x.ndim() ? x.shape : index.shape, index.shape, dim);
   by_item_size(x.item(), [&](auto zero) {

@@ -135,9 +135,9 @@ def everything() -> dict[str, str]:
         "clip": digest(bt._core.clip_grad_norm([x.clone(), y.clone()], 1.0, 2.0)),
         "random": digest(bt.randn(70_001), bt.rand(70_001), bt.randperm(9999)),
     }
-    for dtype in (bt.float32, bt.float64):
+    for dtype in (bt.float32, bt.float64, bt.bfloat16):
         for m, n, k in PRODUCTS:
-            a, b = bt.randn(m, k, dtype=dtype), bt.randn(k, n, dtype=dtype)
+            a, b = bt.randn(m, k).to(dtype), bt.randn(k, n).to(dtype)
             found[f"product {m} {n} {k} {dtype}"] = digest(a @ b)
     for name in ("sum", "mean", "prod", "amax", "argmax"):
         for dim in (0, 1):

@@ -181,11 +181,11 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
            Py_TYPE(o)->tp_name);
     const Array& x = as_tensor(o)->array;
     elements += x.numel();
-    const bool widen = x.dtype == DType::bf16 && op.kind != Kind::view &&
-                       (op.kind != Kind::reduction || op.self) && !op.strided;
-    const bool product = x.dtype == DType::bf16 && op.strided && op.kind == Kind::opaque && n == 2;
-    narrow |= widen || product;
-    arrays[j] = widen || product   ? convert(x, DType::f32)
+    const bool pair = op.strided && op.kind == Kind::opaque && n == 2;
+    const bool widen = x.dtype == DType::bf16 && !op.bf16 && op.kind != Kind::view &&
+                       (op.kind != Kind::reduction || op.self) && (!op.strided || pair);
+    narrow |= widen;
+    arrays[j] = widen              ? convert(x, DType::f32)
                 : op.strided       ? x
                 : op.rows >> j & 1 ? dense_rows(x)
                                    : contiguous(x);

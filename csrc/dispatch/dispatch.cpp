@@ -1,5 +1,9 @@
 // Reads the CPU once and chooses the kernel table; BACKTRAIL_ISA overrides. The build says with
 // BACKTRAIL_WITH_* which tables there are.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 
@@ -70,6 +74,16 @@ const KernelTable* choose() {
   return best;
 }
 
+// Leaf 7, subleaf 1 of CPUID: AVX512_BF16. Compilers older than GCC 11 have no name for it.
+bool has_bf16_products() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 const char* available_isas() {
@@ -89,6 +103,11 @@ const char* available_isas() {
 const KernelTable& kernels() {
   static const KernelTable* table = choose();
   return *table;
+}
+
+const PairsTable& pairs_kernels() {
+  static const bool at_once = kernels().pairs_at_once && has_bf16_products();
+  return at_once ? *kernels().pairs_at_once : *kernels().pairs;
 }
 
 }  // namespace backtrail

@@ -6,24 +6,31 @@
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 
-// Tiles are chosen so that accumulators, one row of b and a broadcast fit the register file.
+// How two elements are multiplied and added to a sum, and how large tiles may be for it: so that
+// accumulators, one row of b and a broadcast fit the register file.
+template <class T>
+struct Fused {
 #if defined(__AVX512F__)
-constexpr int kTileRows = 14, kTileVectors = 28, kWideTileVectors = 24;
+  static constexpr int kRows = 14, kVectors = 28, kWideVectors = 24;
 #elif defined(__AVX__) || defined(__aarch64__)
-constexpr int kTileRows = 6, kTileVectors = 6, kWideTileVectors = 6;
+  static constexpr int kRows = 6, kVectors = 6, kWideVectors = 6;
 #else
-constexpr int kTileRows = 3, kTileVectors = 3, kWideTileVectors = 3;
+  static constexpr int kRows = 3, kVectors = 3, kWideVectors = 3;
 #endif
+  static BACKTRAIL_INLINE Vec<T> add(Vec<T> x, Vec<T> y, Vec<T> sum) { return fma(x, y, sum); }
+};
 constexpr int kTileCols = 8;  // most vectors across, for few rows
 
+template <class M>
 constexpr bool tile_fits(int rows, int vectors) {
-  return rows * vectors <= (vectors > 2 ? kWideTileVectors : kTileVectors);
+  return rows * vectors <= (vectors > 2 ? M::kWideVectors : M::kVectors);
 }
 
 // Most vectors across for a tile of this many rows: a power of two.
+template <class M>
 constexpr int tile_vectors(int rows) {
   int n = 1;
-  while (2 * n <= kTileCols && tile_fits(rows, 2 * n)) n *= 2;
+  while (2 * n <= kTileCols && tile_fits<M>(rows, 2 * n)) n *= 2;
   return n;
 }
 
@@ -38,7 +45,7 @@ BACKTRAIL_INLINE P advance(P p, int64_t step) {
 
 // One tile at (a, b, c, first, bias); `last` is the length of its last vector, of `lanes` unless
 // Partial.
-template <class T, int R, int N, bool Partial>
+template <class T, class M, int R, int N, bool Partial>
 void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T* b, T* c,
           const T* first, const T* bias, int64_t last) {
   using V = Vec<T>;
@@ -77,7 +84,7 @@ void tile(const GemmBlock<T>& g, const T* a, int64_t a_rs, int64_t a_cs, const T
       for (int r = 0; r < R; ++r) {
         V y(rows[r / kGroup][r % kGroup * a_rs]);
 #pragma GCC unroll 16
-        for (int v = 0; v < N; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
+        for (int v = 0; v < N; ++v) acc[r][v] = M::add(y, x[v], acc[r][v]);
       }
       b += b_rs;
 #pragma GCC unroll 16

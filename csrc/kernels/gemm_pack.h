@@ -7,8 +7,7 @@
 namespace backtrail {
 inline namespace BACKTRAIL_TARGET {
 
-constexpr int kPackRows = 16;  // at least kTileRows, in whole vectors
-static_assert(kTileRows <= kPackRows, "pack_a copies kPackRows at once");
+constexpr int kPackRows = 16;  // at least those of any tile, in whole vectors
 
 // The rows of one tile brought close together: as they lie if a row is contiguous (padded, so that
 // rows fall into different cache sets), else with k outermost.

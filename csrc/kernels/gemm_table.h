@@ -43,6 +43,7 @@ struct GemmTable {
   int64_t mr, nr;       // largest tile
   int64_t nc;           // most columns of b packed at a time, to fit the L2 cache
   double flops_per_ns;  // of one thread, roughly
+  bool flushes;         // subnormal numbers count as zero
 
   void (*block)(const GemmBlock<T>& g);
 
@@ -61,6 +62,17 @@ struct GemmTable {
 
   // sum of a[i * as] * b[i * bs] over i < k: 4 * lanes chains, joined by a fixed tree.
   T (*dot)(int64_t k, const T* a, int64_t as, const T* b, int64_t bs);
+};
+
+// Products of bfloat16: a row of a and a column of b are seen as pairs of neighbours along k, of
+// which each takes the place of one float, the earlier in its lower half. A chain takes the later
+// of the two first, and its products, which are exact, one after another.
+struct PairsTable {
+  GemmTable<float> gemm;
+  // Brings x[k, n] together, whose row p begins at x + p * rs: pair p of column j at
+  // out[p * row + j / lanes * vector + j % lanes]. Whole vectors are written.
+  void (*join)(int64_t k, int64_t n, const uint16_t* x, int64_t rs, float* out, int64_t row,
+               int64_t vector);
 };
 
 // c[m, n] = a[m, k] @ b[k, n] modulo 2^64; rows of b and c are contiguous.

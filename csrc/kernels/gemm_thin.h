@@ -19,7 +19,7 @@ constexpr int kThinColumns[kThinRows] = {2, 1, 1, 1};
 #endif
 
 // out[r][c] for R rows of a and C columns of b, both contiguous.
-template <class T, int R, int C>
+template <class T, class M, int R, int C>
 BACKTRAIL_INLINE void dots_tile(int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_cs,
                                 T* out, int64_t out_rs) {
   using V = Vec<T>;
@@ -36,7 +36,7 @@ BACKTRAIL_INLINE void dots_tile(int64_t k, const T* a, int64_t a_rs, const T* b,
     for (int c = 0; c < C; ++c) {
       const V y = load(b + c * b_cs);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) sum[r][c] = fma(x[r], y, sum[r][c]);
+      for (int r = 0; r < R; ++r) sum[r][c] = M::add(x[r], y, sum[r][c]);
     }
   };
   int64_t p = 0;
@@ -51,29 +51,29 @@ BACKTRAIL_INLINE void dots_tile(int64_t k, const T* a, int64_t a_rs, const T* b,
     for (int c = 0; c < C; ++c) out[r * out_rs + c] = reduce_add(sum[r][c]) + T(0);  // no -0
 }
 
-template <class T, int R>
+template <class T, class M, int R>
 void dots_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_cs, T* out,
              int64_t out_rs) {
   constexpr int C = kThinColumns[R - 1];
   int64_t j = 0;
-  for (; j + C <= n; j += C) dots_tile<T, R, C>(k, a, a_rs, b + j * b_cs, b_cs, out + j, out_rs);
-  for (; j < n; ++j) dots_tile<T, R, 1>(k, a, a_rs, b + j * b_cs, b_cs, out + j, out_rs);
+  for (; j + C <= n; j += C) dots_tile<T, M, R, C>(k, a, a_rs, b + j * b_cs, b_cs, out + j, out_rs);
+  for (; j < n; ++j) dots_tile<T, M, R, 1>(k, a, a_rs, b + j * b_cs, b_cs, out + j, out_rs);
 }
 
-template <class T>
+template <class T, class M>
 void dots(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_cs,
           T* out, int64_t out_rs) {
   switch (m) {
-    case 1: return dots_of<T, 1>(n, k, a, a_rs, b, b_cs, out, out_rs);
-    case 2: return dots_of<T, 2>(n, k, a, a_rs, b, b_cs, out, out_rs);
-    case 3: return dots_of<T, 3>(n, k, a, a_rs, b, b_cs, out, out_rs);
-    default: return dots_of<T, 4>(n, k, a, a_rs, b, b_cs, out, out_rs);
+    case 1: return dots_of<T, M, 1>(n, k, a, a_rs, b, b_cs, out, out_rs);
+    case 2: return dots_of<T, M, 2>(n, k, a, a_rs, b, b_cs, out, out_rs);
+    case 3: return dots_of<T, M, 3>(n, k, a, a_rs, b, b_cs, out, out_rs);
+    default: return dots_of<T, M, 4>(n, k, a, a_rs, b, b_cs, out, out_rs);
   }
 }
 
 // sums[r][l][v] += a[r][l + i * lanes] * b[l + i * lanes][v] for i < U, l < count and the vectors
 // v.
-template <class T, int R, int U>
+template <class T, class M, int R, int U>
 BACKTRAIL_INLINE void add_rows(int64_t count, int64_t n, const T* a, int64_t a_rs, const T* b,
                                int64_t b_rs, T* sums, int64_t width) {
   using V = Vec<T>;
@@ -96,7 +96,7 @@ BACKTRAIL_INLINE void add_rows(int64_t count, int64_t n, const T* a, int64_t a_r
         T* to = sums + r * lanes * width + j;
         V s = V::load(to);
 #pragma GCC unroll 4
-        for (int i = 0; i < U; ++i) s = fma(x[r][i], y[i], s);
+        for (int i = 0; i < U; ++i) s = M::add(x[r][i], y[i], s);
         s.store(to);
       }
     }
@@ -105,7 +105,7 @@ BACKTRAIL_INLINE void add_rows(int64_t count, int64_t n, const T* a, int64_t a_r
 
 // The same for a b whose rows are contiguous: the chains of `width` columns are kept in `sums`; for
 // a single row as many as fit the L2 cache, as memory is read best in long runs.
-template <class T, int R>
+template <class T, class M, int R>
 void row_sums_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_rs, T* out,
                  int64_t out_rs, T* sums) {
   using V = Vec<T>;
@@ -116,10 +116,10 @@ void row_sums_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int
     __builtin_memset(sums, 0, size_t(R * lanes * width) * sizeof(T));
     int64_t p = 0;
     for (; p + unroll * lanes <= k; p += unroll * lanes)
-      add_rows<T, R, unroll>(lanes, cols, a + p, a_rs, b + p * b_rs, b_rs, sums, width);
+      add_rows<T, M, R, unroll>(lanes, cols, a + p, a_rs, b + p * b_rs, b_rs, sums, width);
     for (; p < k; p += lanes)
-      add_rows<T, R, 1>(k - p < lanes ? k - p : lanes, cols, a + p, a_rs, b + p * b_rs, b_rs, sums,
-                        width);
+      add_rows<T, M, R, 1>(k - p < lanes ? k - p : lanes, cols, a + p, a_rs, b + p * b_rs, b_rs,
+                           sums, width);
     for (int r = 0; r < R; ++r)
       for (int64_t v = 0; v < cols; v += lanes) {
         const T* from = sums + r * lanes * width + v;
@@ -140,14 +140,14 @@ void row_sums_of(int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int
   }
 }
 
-template <class T>
+template <class T, class M>
 void row_sums(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, const T* b, int64_t b_rs,
               T* out, int64_t out_rs, T* sums) {
   switch (m) {
-    case 1: return row_sums_of<T, 1>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
-    case 2: return row_sums_of<T, 2>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
-    case 3: return row_sums_of<T, 3>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
-    default: return row_sums_of<T, 4>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    case 1: return row_sums_of<T, M, 1>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    case 2: return row_sums_of<T, M, 2>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    case 3: return row_sums_of<T, M, 3>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
+    default: return row_sums_of<T, M, 4>(n, k, a, a_rs, b, b_rs, out, out_rs, sums);
   }
 }
 

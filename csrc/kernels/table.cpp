@@ -18,6 +18,13 @@ extern const RecurrentTable<float> recurrent_f32;
 extern const RecurrentTable<double> recurrent_f64;
 extern const GemmTable<float> gemm_f32;
 extern const GemmTable<double> gemm_f64;
+extern const PairsTable pairs;
+#if defined(__AVX512F__)
+extern const PairsTable pairs_at_once;
+constexpr const PairsTable* kPairsAtOnce = &pairs_at_once;
+#else
+constexpr const PairsTable* kPairsAtOnce = nullptr;
+#endif
 void integer_product(int64_t m, int64_t n, int64_t k, const int64_t* a, int64_t a_rs, int64_t a_cs,
                      const int64_t* b, int64_t b_rs, int64_t* c, int64_t c_rs);
 extern const ConvTable<float> conv_f32;
@@ -48,6 +55,8 @@ const KernelTable table = {
     &recurrent_f64,
     &gemm_f32,
     &gemm_f64,
+    &pairs,
+    kPairsAtOnce,
     integer_product,
     &conv_f32,
     &conv_f64,

@@ -31,6 +31,8 @@ struct KernelTable {
   const RecurrentTable<double>* recurrent_f64;
   const GemmTable<float>* gemm_f32;
   const GemmTable<double>* gemm_f64;
+  const PairsTable* pairs;          // of bfloat16
+  const PairsTable* pairs_at_once;  // for CPUs with AVX512_BF16: the same bits; or null
   IntegerProduct integer_product;
   const ConvTable<float>* conv_f32;
   const ConvTable<double>* conv_f64;
@@ -44,6 +46,7 @@ struct KernelTable {
 
 // The table in use. BACKTRAIL_ISA=v2|v3|v4 overrides the choice (never beyond what the CPU has).
 const KernelTable& kernels();
-const char* available_isas();  // "v2 v3 v4"
+const PairsTable& pairs_kernels();  // its faster one that this CPU can run
+const char* available_isas();       // "v2 v3 v4"
 
 }  // namespace backtrail

@@ -48,7 +48,7 @@ int followers(const std::vector<const Step*>& steps, int first) {
   if (head.kind != Step::op || !head.op_->execute_then || first + 1 == int(steps.size())) return 0;
   const StepArray& out = head.out[0];
   const int64_t numel = out.shape.product();
-  if (numel <= 1 || !is_dense(out, numel)) return 0;
+  if (numel <= 1 || !is_dense(out, numel) || out.dtype == DType::bf16) return 0;
   auto alone = [&](const Step& s) {  // no other output, and no input, of the head is touched
     auto touches = [&](const StepArray& a) {
       for (size_t i = 1; i < head.out.size(); ++i)
@@ -98,7 +98,8 @@ bool reduces(const std::vector<const Step*>& steps, int first, int n, const Call
 
 int joinable(const std::vector<const Step*>& steps, int first) {
   const Step& head = *steps[size_t(first)];
-  if (head.kind != Step::op || !head.op_->execute_joined) return 1;
+  if (head.kind != Step::op || !head.op_->execute_joined || head.out[0].dtype == DType::bf16)
+    return 1;
   auto simple = [](const Step& s) {  // an input, an array, nothing else
     for (size_t j = 2; j < s.in.size(); ++j)
       if (s.in[j].buffer >= 0) return false;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "plan/flush.h"
 
 namespace backtrail {
 namespace {
@@ -44,6 +45,16 @@ int64_t piece(int64_t n, int64_t most, int64_t unit) {
 }
 
 template <class T>
+bool thin(const GemmTable<T>& kernels, int64_t rows, int64_t n, int64_t k) {
+  const int64_t few = std::min(rows, n);
+  return few <= kernels.thin_rows && k >= few * kThinDepth;
+}
+template <class T>
+bool few_columns(const GemmTable<T>& kernels, int64_t n) {
+  return n <= kernels.lanes / 2;
+}
+
+template <class T>
 struct Problem {
   int64_t m, n, k;
   MatView<const T> a, b;
@@ -51,19 +62,21 @@ struct Problem {
   Epilogue<T> epilogue;
   int64_t depth;  // of the pieces k is cut into
   bool is_dot, is_thin;
+  bool panels;      // b is packed
   bool transposed;  // C.T = B.T @ A.T of what was asked: c.rs is 1, the bias runs down
 
   Problem(const GemmTable<T>& kernels, int64_t m_, int64_t n_, int64_t k_, MatView<const T> a_,
-          MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e, int64_t rows)
+          MatView<const T> b_, MatView<T> c_, const Epilogue<T>& e, int64_t rows,
+          bool panels_ = false)
       : m(m_), n(n_), k(k_), a(a_), b(b_), c(c_), epilogue(e), depth(gemm_depth(k_)) {
+    panels = panels_;
     // The stride along a dimension of one means nothing; set to what needs no packing.
     if (m == 1) a.rs = 1;
     if (n == 1) b.cs = 1;
     is_dot = rows == 1 && n == 1;
-    const int64_t few = std::min(rows, n);
-    is_thin = few <= kernels.thin_rows && k >= few * kThinDepth;
+    is_thin = thin(kernels, rows, n, k);
     // Few columns: seen as few rows, so that vectors run along the many.
-    transposed = is_thin ? n < m : n <= kernels.lanes / 2 && m >= 2 * kernels.lanes;
+    transposed = is_thin ? n < m : few_columns(kernels, n) && m >= 2 * kernels.lanes;
     if (transposed) {
       m = n_;
       n = m_;
@@ -153,7 +166,7 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   const bool aliased = p.b.rs * int64_t(sizeof(T)) % 4096 == 0;
   const bool far = double(p.k) * double(p.n) * sizeof(T) > kFarBytes;
   const int64_t direct = far ? kDirectRowsFar : aliased ? kDirectRowsAliased : kDirectRows;
-  const bool pack_b = p.b.cs != 1 || (p.m > direct && p.k > 1);
+  const bool pack_b = !p.panels && (p.b.cs != 1 || (p.m > direct && p.k > 1));
   const int64_t width = piece(p.n, kernels.nc, kernels.nr);
   const bool pack_a = p.n > 4 * kernels.lanes && p.m * p.k > 64 * 64;
   const int64_t panel = (p.depth + 1) * kernels.lanes;  // odd: panels in different cache sets
@@ -169,7 +182,7 @@ void run_block(const GemmTable<T>& kernels, const Problem<T>& p) {
   g.a_cs = p.a.cs;
   g.a_panel = pack_a ? packed + b_size : nullptr;
   g.b_rs = pack_b ? kernels.lanes : p.b.rs;
-  g.b_vs = pack_b ? panel : kernels.lanes;
+  g.b_vs = pack_b ? panel : p.panels ? kernels.lanes * p.b.cs : kernels.lanes;
   g.c_rs = p.c.rs;
   for (int64_t j = 0; j < p.n; j += width) {
     g.n = std::min(width, p.n - j);
@@ -278,6 +291,7 @@ struct Grid {
 
 template <class T>
 void run(const GemmTable<T>& kernels, const Problem<T>& p) {
+  const Flushing flushing(kernels.flushes);
   if (p.is_dot)
     run_dot(kernels, p);
   else if (p.is_thin)
@@ -318,6 +332,7 @@ void run_deep(const GemmTable<T>& kernels, const Problem<T>& p, double total_ns)
               [&](int64_t t) { run(kernels, p.deep(first + t, parts + t * m * n)); });
     const int64_t rows = std::max<int64_t>(1, kJoinedElements / (n * count));
     run_tasks(ceil_div(m, rows), double(m * n * count) * kJoinNs, [&](int64_t task) {
+      const Flushing flushing(kernels.flushes);
       const int64_t begin = task * rows, end = std::min(m, begin + rows);
       for (int64_t i = begin; i < end; ++i) {
         T* c = p.c.data + i * c_rs;
@@ -338,15 +353,20 @@ void run_deep(const GemmTable<T>& kernels, const Problem<T>& p, double total_ns)
 
 }  // namespace
 
+template <class T>
+bool takes_panels(const GemmTable<T>& kernels, int64_t rows, int64_t n, int64_t k) {
+  return !thin(kernels, rows, n, k) && !few_columns(kernels, n) && !(rows == 1 && n == 1);
+}
+
 int64_t gemm_depth(int64_t k) { return piece(k, kDepth, 8); }
 
 template <class T>
 void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_offsets,
                   const int64_t* b_offsets, const int64_t* c_offsets, int64_t m, int64_t n,
                   int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
-                  Epilogue<T> epilogue, int64_t rows) {
+                  Epilogue<T> epilogue, int64_t rows, bool panels) {
   if (m <= 0 || n <= 0 || batch <= 0) return;
-  const Problem<T> whole(kernels, m, n, k, a, b, c, epilogue, rows ? rows : m);
+  const Problem<T> whole(kernels, m, n, k, a, b, c, epilogue, rows ? rows : m, panels);
   auto at = [&](int64_t i) {
     Problem<T> p = whole;
     p.a.data += (p.transposed ? b_offsets : a_offsets)[i];
@@ -393,7 +413,8 @@ void gemm(const GemmTable<T>& kernels, int64_t m, int64_t n, int64_t k, MatView<
                      MatView<const T>, MatView<T>, Epilogue<T>);                           \
   template void gemm_batched(const GemmTable<T>&, int64_t, const int64_t*, const int64_t*, \
                              const int64_t*, int64_t, int64_t, int64_t, MatView<const T>,  \
-                             MatView<const T>, MatView<T>, Epilogue<T>, int64_t);
+                             MatView<const T>, MatView<T>, Epilogue<T>, int64_t, bool);    \
+  template bool takes_panels(const GemmTable<T>&, int64_t, int64_t, int64_t);
 BACKTRAIL_GEMM(float)
 BACKTRAIL_GEMM(double)
 #undef BACKTRAIL_GEMM

@@ -39,11 +39,16 @@ int64_t gemm_depth(int64_t k);
 
 // The same for `batch` products whose matrices begin at a.data + a_offsets[i], and so on; the
 // destinations must not overlap. With `rows`, they are parts of a product of so many rows, and have
-// its bits.
+// its bits. With `panels`, b lies as GemmTable::pack_b leaves it, with b.rs the lanes and b.cs the
+// panel over the lanes; the product must not be thin, and n more than half the lanes.
 template <class T>
 void gemm_batched(const GemmTable<T>& kernels, int64_t batch, const int64_t* a_offsets,
                   const int64_t* b_offsets, const int64_t* c_offsets, int64_t m, int64_t n,
                   int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
-                  Epilogue<T> epilogue = {}, int64_t rows = 0);
+                  Epilogue<T> epilogue = {}, int64_t rows = 0, bool panels = false);
+
+// Whether m by n products of depth k (m rows of `rows`) can take b in panels.
+template <class T>
+bool takes_panels(const GemmTable<T>& kernels, int64_t rows, int64_t n, int64_t k);
 
 }  // namespace backtrail

@@ -5,7 +5,7 @@
 
 #include "core/parallel.h"
 #include "kernels/table.h"
-#include "plan/gemm.h"
+#include "plan/gemm_bf16.h"
 #include "plan/op.h"
 
 namespace backtrail {
@@ -44,7 +44,7 @@ void check_product(const Call& c) {
   if (a.dtype != b.dtype)
     fail(ErrorKind::runtime, "%s: lhs is %s and rhs is %s; expected the same dtype", c.name,
          dtype_name(a.dtype), dtype_name(b.dtype));
-  if (a.dtype != DType::f32 && a.dtype != DType::f64 && a.dtype != DType::i64)
+  if (!is_floating(a.dtype) && a.dtype != DType::i64)
     fail(ErrorKind::type, "%s: not defined for %s", c.name, dtype_name(a.dtype));
   if (matrix(a, false).cols != matrix(b, true).rows)
     fail(ErrorKind::runtime, "%s: %s @ %s: lhs.shape[-1] must equal rhs.shape[%d]", c.name,
@@ -97,11 +97,15 @@ void integer_product(int64_t m, int64_t n, int64_t k, MatView<const int64_t> a,
   });
 }
 
+// T is the type of elements as they lie in memory: uint16_t for bfloat16. Rows of c are dense.
 template <class T>
 void product(int64_t m, int64_t n, int64_t k, MatView<const T> a, MatView<const T> b, MatView<T> c,
              Epilogue<T> e = {}) {
+  const int64_t none = 0;
   if constexpr (std::is_same_v<T, int64_t>)
     integer_product(m, n, k, a, b, c);
+  else if constexpr (std::is_same_v<T, uint16_t>)
+    gemm_bf16(1, &none, &none, m, n, k, a, b, c.data, e.bias);
   else
     gemm<T>(table<T>(), m, n, k, a, b, c, e);
 }
@@ -144,16 +148,21 @@ void matmul_typed(const Call& c) {
     for (size_t i = 0; i < co.size(); ++i)
       integer_product(m, n, k, {va.data + ao[i], va.rs, va.cs}, {vb.data + bo[i], vb.rs, vb.cs},
                       {out.data<T>() + co[i], n, 1});
-  } else {
-    gemm_batched<T>(table<T>(), int64_t(co.size()), ao.data(), bo.data(), co.data(), m, n, k, va,
-                    vb, {out.data<T>(), n, 1}, {}, b.ndim() <= 2 ? out.numel() / n : m);
+    return;
   }
+  const int64_t count = int64_t(co.size()), rows = b.ndim() <= 2 ? out.numel() / n : m;
+  if constexpr (std::is_same_v<T, uint16_t>)
+    gemm_bf16(count, ao.data(), bo.data(), m, n, k, va, vb, out.data<T>(), nullptr, rows);
+  else if constexpr (std::is_floating_point_v<T>)
+    gemm_batched<T>(table<T>(), count, ao.data(), bo.data(), co.data(), m, n, k, va, vb,
+                    {out.data<T>(), n, 1}, {}, rows);
 }
 
 void execute_matmul(const Call& c) {
   switch (c.in[0].dtype) {
     case DType::f32: return matmul_typed<float>(c);
     case DType::f64: return matmul_typed<double>(c);
+    case DType::bf16: return matmul_typed<uint16_t>(c);
     default: return matmul_typed<int64_t>(c);
   }
 }
@@ -214,10 +223,11 @@ void linear_typed(const Call& c, const Then* then = nullptr) {
 }
 
 void execute_linear(const Call& c) {
-  if (c.in[0].dtype == DType::f32)
-    linear_typed<float>(c);
-  else
-    linear_typed<double>(c);
+  switch (c.in[0].dtype) {
+    case DType::f32: return linear_typed<float>(c);
+    case DType::f64: return linear_typed<double>(c);
+    default: return linear_typed<uint16_t>(c);
+  }
 }
 void execute_linear_then(const Call& c, const Then& then) {
   if (c.in[0].dtype == DType::f32)
@@ -249,13 +259,15 @@ void execute_linear_joined(const Call* calls, int count) {
 }
 
 // linear_backward: g (..., out), x, weight; (bits of what is needed: 1 x, 2 weight, 4 bias)
-// -> dx, dweight, dbias; those not needed are empty.
+// -> dx, dweight, dbias, room; those not needed are empty.
 void prepare_linear_backward(Call& c) {
   const Array &g = c.in[0], &x = c.in[1], &w = c.in[2];
   const int64_t need = c.attrs[0].i;
   c.out[0] = empty(need & 1 ? x.shape : Dims{0}, g.dtype);
   c.out[1] = empty(need & 2 ? w.shape : Dims{0}, g.dtype);
   c.out[2] = empty(need & 4 ? Dims{w.shape[0]} : Dims{0}, g.dtype);
+  const bool wide = need & 4 && g.dtype == DType::bf16;  // for the sum over rows
+  c.out[3] = empty(wide ? Dims{g.numel()} : Dims{0}, DType::f32);
 }
 
 template <class T>
@@ -274,7 +286,7 @@ void linear_backward_typed(const Call& c, const Then* then = nullptr) {
   if (need & 4) {
     Array flat = g;
     flat.shape = Dims{rows, n}, flat.strides = Dims{n, 1};
-    Array out[2] = {c.out[2], c.out[2]};
+    Array out[2] = {c.out[2], c.out[3]};
     AttrValue attrs[2];
     attrs[0].type = attrs[1].type = AttrValue::integer;
     const Call sum{"sum", &flat, 1, attrs, 2, out, 2};
@@ -283,10 +295,11 @@ void linear_backward_typed(const Call& c, const Then* then = nullptr) {
 }
 
 void execute_linear_backward(const Call& c) {
-  if (c.in[0].dtype == DType::f32)
-    linear_backward_typed<float>(c);
-  else
-    linear_backward_typed<double>(c);
+  switch (c.in[0].dtype) {
+    case DType::f32: return linear_backward_typed<float>(c);
+    case DType::f64: return linear_backward_typed<double>(c);
+    default: return linear_backward_typed<uint16_t>(c);
+  }
 }
 void execute_linear_backward_then(const Call& c, const Then& then) {
   if (c.in[0].dtype == DType::f32)
@@ -306,18 +319,20 @@ double linear_backward_flops(const Call& c) {
 }
 
 const Op kOps[] = {
-    with_flops({"matmul", "Matrix product; leading dimensions are a batch and broadcast.",
-                Kind::opaque, 2, 1, 1, 3, 0, true, prepare_matmul, execute_matmul, true},
-               product_flops),
-    with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3, 0, true,
-                          prepare_linear, execute_linear},
-                         execute_linear_then, execute_linear_joined),
-               product_flops),
-    with_flops(with_then({"linear_backward", "Gradients of linear for its input, weight and bias.",
-                          Kind::opaque, 3, 3, 3, 0, 0, false, prepare_linear_backward,
-                          execute_linear_backward},
-                         execute_linear_backward_then),
-               linear_backward_flops),
+    takes_bf16(
+        with_flops({"matmul", "Matrix product; leading dimensions are a batch and broadcast.",
+                    Kind::opaque, 2, 1, 1, 3, 0, true, prepare_matmul, execute_matmul, true},
+                   product_flops)),
+    takes_bf16(with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3,
+                                     0, true, prepare_linear, execute_linear},
+                                    execute_linear_then, execute_linear_joined),
+                          product_flops)),
+    takes_bf16(with_flops(
+        with_then(
+            {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque,
+             3, 4, 3, 0, 0, false, prepare_linear_backward, execute_linear_backward},
+            execute_linear_backward_then),
+        linear_backward_flops)),
 };
 
 }  // namespace

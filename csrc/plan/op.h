@@ -73,6 +73,7 @@ struct Op {
   void (*execute_fed)(const Call&, const Feed&) = nullptr;
   bool (*takes_feed)(const Call&) = nullptr;
   uint32_t overwrites = 0;    // bit j: the first output may lie where input j does
+  bool bf16 = false;          // takes bfloat16 as it is, and gives it
   bool random = false;        // its last two attributes are the seed and offset of a stream
   bool reads_values = false;  // the shape of its result depends on the values of its inputs
   double (*flops)(const Call&) = nullptr;  // floating point operations; null: one an element
@@ -92,6 +93,12 @@ constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&),
                        void (*execute_joined)(const Call*, int) = nullptr) {
   op.execute_then = execute_then;
   op.execute_joined = execute_joined;
+  return op;
+}
+
+// Not followed by, nor joined with, others for that type.
+constexpr Op takes_bf16(Op op) {
+  op.bf16 = true;
   return op;
 }
 

@@ -106,6 +106,8 @@ void copy_transposed(void* dst, int64_t dst_stride, const void* src, int64_t src
   });
 }
 
+constexpr int64_t kLongCopy = 4096;  // bytes, from which a call of memcpy is worth it
+
 template <int N>
 struct Bytes {
   char bytes[N];
@@ -117,24 +119,26 @@ inline void copy_whole(char* dst, const char* src) {
   __builtin_memcpy(dst, &whole, N);
 }
 
-// Rows of at least N bytes; the last piece of a row overlaps the one before.
+// At least N bytes; the last N overlap those before.
+template <int N>
+inline void copy_least(char* dst, const char* src, int64_t bytes) {
+  int64_t i = 0;
+  for (; i + 4 * N < bytes; i += 4 * N)
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) copy_whole<N>(dst + i + k * N, src + i + k * N);
+  for (; i + N < bytes; i += N) copy_whole<N>(dst + i, src + i);
+  copy_whole<N>(dst + bytes - N, src + bytes - N);
+}
+
 template <int N>
 void rows_of(char* dst, int64_t dst_step, const char* src, int64_t src_step, int64_t rows,
              int64_t bytes) {
-  for (; rows > 0; --rows, dst += dst_step, src += src_step) {
-    int64_t i = 0;
-    for (; i + 4 * N < bytes; i += 4 * N)
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) copy_whole<N>(dst + i + k * N, src + i + k * N);
-    for (; i + N < bytes; i += N) copy_whole<N>(dst + i, src + i);
-    copy_whole<N>(dst + bytes - N, src + bytes - N);
-  }
+  for (; rows > 0; --rows, dst += dst_step, src += src_step) copy_least<N>(dst, src, bytes);
 }
 
 void copy_rows(char* dst, int64_t dst_step, const char* src, int64_t src_step, int64_t rows,
                int64_t bytes) {
-  constexpr int64_t kLong = 4096;  // a call of memcpy is worth it
-  if (bytes >= kLong)
+  if (bytes >= kLongCopy)
     for (; rows > 0; --rows, dst += dst_step, src += src_step)
       __builtin_memcpy(dst, src, std::size_t(bytes));
   else if (bytes >= 64)
@@ -149,6 +153,32 @@ void copy_rows(char* dst, int64_t dst_step, const char* src, int64_t src_step, i
     rows_of<4>(dst, dst_step, src, src_step, rows, bytes);
   else if (bytes > 0)
     rows_of<1>(dst, dst_step, src, src_step, rows, bytes);
+}
+
+template <int N>
+void joined_of(char* dst, Piece* pieces, int n, int64_t rows) {
+  for (; rows > 0; --rows)
+    for (Piece* p = pieces; p < pieces + n; ++p) {
+      const int64_t bytes = p->bytes;
+      if (bytes < kLongCopy)
+        copy_least<N>(dst, p->from, bytes);
+      else
+        __builtin_memcpy(dst, p->from, std::size_t(bytes));
+      p->from += bytes;
+      dst += bytes;
+    }
+}
+
+void copy_joined(char* dst, Piece* pieces, int n, int64_t rows) {
+  int64_t least = 64;
+  for (int k = 0; k < n; ++k) least = pieces[k].bytes < least ? pieces[k].bytes : least;
+  const auto copy = least >= 64   ? joined_of<64>
+                    : least >= 32 ? joined_of<32>
+                    : least >= 16 ? joined_of<16>
+                    : least >= 8  ? joined_of<8>
+                    : least >= 4  ? joined_of<4>
+                                  : joined_of<1>;
+  copy(dst, pieces, n, rows);
 }
 
 // Rows of at least a vector, in whole vectors: a row's last one goes on with the next row.
@@ -233,7 +263,8 @@ void copy_columns(void* dst, const void* src, int64_t src_stride, int64_t rows,
 }  // namespace
 
 extern const CopyTable copies;
-const CopyTable copies = {copy_strided, copy_transposed, copy_rows, repeat, copy_columns};
+const CopyTable copies = {copy_strided, copy_transposed, copy_rows,
+                          copy_joined,  repeat,          copy_columns};
 
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail

@@ -7,7 +7,6 @@
 
 #include "kernels/table.h"
 #include "plan/arguments.h"
-#include "plan/short_copy.h"
 
 namespace backtrail {
 
@@ -45,7 +44,10 @@ void execute_cat(const Call& c) {
   Around shape(out.shape, wrap_dim(c.name, integer_attr(c, 0), out.ndim()));
   int64_t slice = shape.inner * int64_t(out.item()), row = shape.size * slice;
   if (!row || !shape.outer) return;
-  constexpr int64_t kLongPiece = 1024;  // bytes, from which memcpy is worth a call
+  // Rows are put together in the order of the output when their pieces have, on average, at least
+  // so many bytes: two pieces only when they are long. Else piece by piece.
+  constexpr int64_t kFew = 3, kMostTogether = 64, kShort = 32, kLong = 1024;
+  const bool together = c.n_in <= kMostTogether && row >= (c.n_in < kFew ? kLong : kShort) * c.n_in;
   // Tasks own some rows of the output, and of long rows some columns, in bytes.
   int64_t wide = row < 262144 ? row : 131072, per_task = 131072 / row + 1;
   int64_t columns = chunks(row, wide);
@@ -57,12 +59,13 @@ void execute_cat(const Call& c) {
     auto bytes_of = [&](int64_t k) {  // in a row
       return c.in[k].numel() / shape.outer * int64_t(out.item());
     };
-    if (columns == 1 && row >= kLongPiece * c.n_in) {  // in the order of the output
-      char* to = out.data() + first * row;
-      for (int64_t r = first; r < last; ++r)
-        for (int64_t k = 0; k < c.n_in; to += bytes_of(k++))
-          if (int64_t bytes = bytes_of(k))
-            std::memcpy(to, c.in[k].data() + r * bytes, size_t(bytes));
+    if (columns == 1 && together) {
+      Piece pieces[kMostTogether];
+      int n = 0;
+      for (int64_t k = 0; k < c.n_in; ++k)
+        if (const int64_t bytes = bytes_of(k))
+          pieces[n++] = {c.in[k].data() + first * bytes, bytes};
+      kernels().copies->joined(out.data() + first * row, pieces, n, last - first);
       return;
     }
     for (int64_t k = 0, at = 0; k < c.n_in; ++k) {

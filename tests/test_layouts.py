@@ -133,6 +133,7 @@ def test_rows_that_are_moved(columns: int) -> None:
     chosen = np.random.default_rng(1).integers(0, columns, (37, 5))
     parts, arrays = (x, x[:, :0], x[:, :1], x), (p, p[:, :1], p)
     assert np.array_equal(bt.cat(parts, 1).numpy(), np.concatenate(arrays, 1))
+    assert np.array_equal(bt.cat((x, x[:, :0], x, x), 1).numpy(), np.concatenate((p, p, p), 1))
     for shift in (0, 1, columns // 2, -1):
         assert np.array_equal(bt.roll(x, shift, 1).numpy(), np.roll(p, shift, 1))
     assert np.array_equal(bt.index_select(x, 1, bt.tensor(index)).numpy(), p[:, index])

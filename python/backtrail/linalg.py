@@ -34,7 +34,10 @@ _MATMUL, _TRIL, _TRIU = ops["matmul"], ops["tril"], ops["triu"]
 
 @method
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """Multiply matrices; leading dimensions are a batch and broadcast, vectors are 1-d."""
+    """Multiply matrices; leading dimensions are a batch and broadcast, vectors are 1-d.
+
+    Sums of bfloat16 are formed in float32, where subnormal numbers count as zero, and rounded once.
+    """
     return apply(_MATMUL, (input, other))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import backtrail as bt
 import pytest
-from backtrail import _core, compiler, foreign
+from backtrail import _core
 from backtrail.autograd import gradcheck, gradgradcheck
 from backtrail.cpp_extension import load
+from backtrail.extension import compiler, foreign
 
 PLAIN = r"""
 #include <backtrail/abi.h>

@@ -9,10 +9,10 @@ from typing import Any
 import backtrail as bt
 import numpy as np
 import pytest
-from backtrail import foreign
 from backtrail._core import ops as registry
 from backtrail.autograd import gradcheck, gradgradcheck
 from backtrail.cpp_extension import load
+from backtrail.extension import foreign
 
 SOURCE = Path(__file__).with_name("extension_kinds.cpp")
 

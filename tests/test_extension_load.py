@@ -12,8 +12,9 @@ from pathlib import Path
 
 import backtrail as bt
 import pytest
-from backtrail import _core, compiler
+from backtrail import _core
 from backtrail.cpp_extension import BuildError, load, load_inline, load_library
+from backtrail.extension import compiler
 
 LINES = """\
 #include <backtrail/op.h>
@@ -216,7 +217,7 @@ def test_a_process_that_is_killed_blocks_nobody(tmp_path: Path, cache: Path) -> 
     slow.chmod(0o755)
     code = """if 1:
         import pathlib, sys
-        from backtrail import compiler
+        from backtrail.extension import compiler
         file = pathlib.Path(sys.argv[1])
         print(compiler.build("killed", [compiler.Source(file, file.name)]).suffix, end="")
     """
@@ -440,7 +441,7 @@ def test_the_library_for_the_instruction_set(tmp_path: Path, cache: Path) -> Non
     """
     build = """if 1:
         import pathlib, shutil, sys
-        from backtrail import compiler
+        from backtrail.extension import compiler
         source = compiler.Source(pathlib.Path("which.cpp"), "which.cpp", sys.argv[1])
         shutil.copy(compiler.build("which", [source]), sys.argv[2])
     """

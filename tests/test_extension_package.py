@@ -15,8 +15,9 @@ from pathlib import Path
 
 import backtrail as bt
 import pytest
-from backtrail import _core, compiler, cpp_extension
+from backtrail import _core, cpp_extension
 from backtrail.cli import main, new_op
+from backtrail.extension import compiler
 
 AVAILABLE = _core.build_info()["available"].split()  # of this CPU, the best last
 BUILT = ["base"] if AVAILABLE == ["base"] else ["v2", "v3", "v4"]  # for any CPU of the kind

@@ -7,8 +7,8 @@ from typing import Any
 import backtrail as bt
 import numpy as np
 import pytest
-from backtrail import definitions
 from backtrail._core import equal_bytes, foreign_info, ops
+from backtrail.autograd import definitions
 from backtrail.tensor import apply
 from samples import SAMPLES, THROUGH_FORWARD, Sample
 

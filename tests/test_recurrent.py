@@ -8,8 +8,9 @@ from typing import Any
 import backtrail as bt
 import numpy as np
 import pytest
-from backtrail import nn, recurrent
+from backtrail import nn
 from backtrail._core import ops
+from backtrail.functions import recurrent
 from backtrail.nn.utils.rnn import (
     PackedSequence,
     pack_padded_sequence,

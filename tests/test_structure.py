@@ -14,21 +14,20 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "backtrail"
 CSRC = ROOT / "csrc"
 
-# A module may import, when it is loaded, only modules of its own layer or of those before it.
+# The folders and files of the package, layer by layer. A module may import, when it is loaded, what
+# stands in its own layer or in one before it; also later, if it is in `functions`.
 LAYERS = [
     ["_core"],
     ["dtypes"],
-    ["graph"],
-    ["tensor"],
-    ["creation", "elementwise", "reductions", "shaping", "linalg", "indexing", "formatting"],
-    ["derivatives", "definitions", "convolution", "pooling", "recurrent", "foreign", "autograd"],
-    ["random", "functional"],
-    ["watch", "plan", "capture"],
+    ["tensor", "formatting"],
+    ["functions"],
+    ["autograd"],
+    ["linalg", "random", "cuda", "backends"],
+    ["capture"],
     ["nn"],
     ["optim"],
-    ["compiler"],
-    ["utils", "serialization", "testing", "cpp_extension", "backends", "cuda", "_stubs"],
-    ["train"],
+    ["utils", "serialization", "extension", "cpp_extension", "_stubs"],
+    ["testing", "train"],
     ["examples", "cli"],
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
@@ -39,8 +38,10 @@ INCLUDES = {
     "core": {"include/backtrail"},
     "kernels": {"include/backtrail", "ops", "dispatch", "core/dtype.h"},
     "dispatch": {"include/backtrail", "core", "kernels"},
-    "plan": {"include/backtrail", "ops", "core", "dispatch", "kernels"},
-    "bindings": {"include/backtrail", "ops", "core", "dispatch", "kernels", "plan"},
+    "exec": {"include/backtrail", "ops", "core", "dispatch", "kernels"},
+    "plan": {"include/backtrail", "core", "kernels", "exec"},
+    "library": {"include/backtrail", "ops", "core", "kernels", "exec"},
+    "bindings": {"include/backtrail", "core", "dispatch", "kernels", "exec", "plan", "library"},
 }
 SOURCES = [p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp")]
 
@@ -83,11 +84,44 @@ def test_python_imports_point_downward(path: Path) -> None:
     if parts == ("__init__",):
         return
     own = parts[0]
-    assert own in RANK, f"{own}: give this module a layer in tests/test_structure.py"
+    assert own in RANK, f"{own}: give it a layer in tests/test_structure.py"
     for name, ours in imports_at_load(path):
         target = layer_of(name) if ours else ""
         if target and target in RANK:
             assert RANK[target] <= RANK[own], f"{own} imports {target}, which is above it"
+
+
+def all_imports(path: Path) -> set[str]:
+    """Modules of the same folder that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {a.name for a in node.names}
+    return found
+
+
+def is_for_types(path: Path, name: str) -> bool:
+    """Whether the file imports a module of its folder for its annotations only."""
+    return name not in {n.split(".")[-1] for n, ours in imports_at_load(path) if ours} and (
+        "TYPE_CHECKING" in path.read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "folder", ["functions", "autograd", "capture", "extension", "nn/functional", "nn/modules"]
+)
+def test_no_circles_in_a_folder(folder: str) -> None:
+    files = {p.stem: p for p in (PACKAGE / folder).glob("*.py")}
+    left = {
+        name: {m for m in all_imports(p) & files.keys() if not is_for_types(p, m)} - {"__init__"}
+        for name, p in files.items()
+        if name != "__init__"
+    }
+    while left:
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"{folder}: these import one another: {sorted(left)}"
+        for name in free:
+            del left[name]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CSRC)))

@@ -4,8 +4,8 @@
 #include "bindings/recording.h"
 
 #include "core/parallel.h"
+#include "exec/loop.h"
 #include "plan/capture.h"
-#include "plan/loop.h"
 
 namespace backtrail {
 
@@ -209,8 +209,8 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
     const bool long_one = elements >= kReleaseAt || (op.self && op.kind == Kind::opaque);
     GilRelease release(long_one);
     run_op(op, call);
-    if (capturing && op.random)
-      capturing->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);
+    if (capturing() && op.random)
+      capturing()->steps.back().stream = stream_of(op, a.attrs.values, a.attrs.n);
   }
   if (narrow)
     for (int i = 0; i < result.n_public; ++i)

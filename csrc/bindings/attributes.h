@@ -2,7 +2,7 @@
 #pragma once
 #include <Python.h>
 
-#include "plan/op.h"
+#include "exec/op.h"
 
 namespace backtrail {
 

@@ -134,7 +134,7 @@ struct Nested {
 
 // A tensor with contents that Python gave: the same at each replay of a capture.
 Array constant(const char* name, const Array& a) {
-  if (capturing) record_constant(name, a);
+  if (capturing()) capturing()->saw_constant(name, a);
   return a;
 }
 

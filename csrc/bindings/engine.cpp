@@ -7,8 +7,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "plan/loop.h"
-#include "plan/registry.h"
+#include "exec/loop.h"
+#include "library/registry.h"
 
 namespace backtrail {
 namespace {
@@ -78,7 +78,7 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
         if (!(passes >> j & 1)) {
           out = empty(g.shape, g.dtype);
           run_pointwise(r.kernels.vjp[j], compute_type(g.dtype), masks, false, in, count, out,
-                        attrs, r.cost * 1.5, capturing ? derivative_name(r) : r.name);
+                        attrs, r.cost * 1.5, capturing() ? derivative_name(r) : r.name);
         }
         grad = wrap(fit(out, node->metas[j]));
         if (!grad) {

@@ -37,7 +37,7 @@ void release_view(void* owner) {
 
 // A tensor on the memory of any object with the buffer protocol. Read-only memory is copied.
 Array from_buffer(py::object source) {
-  if (capturing) refuse_memory("from_numpy");
+  if (capturing()) refuse_memory("from_numpy");
   Py_buffer* view = new Py_buffer;
   bool readonly = false;
   if (PyObject_GetBuffer(source.ptr(), view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)) {
@@ -113,7 +113,7 @@ py::capsule to_dlpack(const Array& a) {
 }
 
 Array from_dlpack(py::object capsule) {
-  if (capturing) refuse_memory("from_dlpack");
+  if (capturing()) refuse_memory("from_dlpack");
   using namespace dlpack;
   if (!PyCapsule_IsValid(capsule.ptr(), "dltensor"))
     fail(ErrorKind::type, "from_dlpack: expected an unused 'dltensor' capsule");

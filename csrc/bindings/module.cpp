@@ -5,8 +5,8 @@
 #include "bindings/caster.h"
 #include "core/parallel.h"
 #include "kernels/table.h"
-#include "plan/foreign.h"
-#include "plan/registry.h"
+#include "library/foreign.h"
+#include "library/registry.h"
 
 namespace py = pybind11;
 

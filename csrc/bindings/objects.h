@@ -7,7 +7,7 @@
 
 #include "core/array.h"
 #include "core/error.h"
-#include "plan/op.h"
+#include "exec/op.h"
 
 namespace backtrail {
 

@@ -1,5 +1,5 @@
 // One call updates all parameters.
-#include "plan/optimizer.h"
+#include "exec/optimizer.h"
 #include "bindings/caster.h"
 #include "bindings/recording.h"
 #include "core/parallel.h"
@@ -49,8 +49,9 @@ void adam(const Tensors& params, const std::optional<Tensors>& grads,
               *greatest = data("max_exp_avg_sqs", max_exp_avg_sqs, n);
   const AdamOptions options{step,         lr,        beta1,   beta2,   eps,
                             weight_decay, decoupled, amsgrad, maximize};
-  if (capturing) {
-    Step& s = record_update(Step::adam, "adam", {params.data(), g, m, v, greatest}, int(n), 1);
+  if (capturing()) {
+    Step& s =
+        capturing()->saw_update(Step::adam, "adam", {params.data(), g, m, v, greatest}, int(n), 1);
     s.has_second = greatest;
     s.adam_options = options;
     s.live = live_of(live);
@@ -68,8 +69,8 @@ void sgd(const Tensors& params, const std::optional<Tensors>& grads,
   const Array *g = data("grads", grads, n),
               *buffers = data("momentum_buffers", momentum_buffers, n);
   const SgdOptions options{lr, momentum, dampening, weight_decay, nesterov, maximize, first};
-  if (capturing) {
-    Step& s = record_update(Step::sgd, "sgd", {params.data(), g, buffers}, int(n), 1);
+  if (capturing()) {
+    Step& s = capturing()->saw_update(Step::sgd, "sgd", {params.data(), g, buffers}, int(n), 1);
     s.has_second = buffers;
     s.sgd_options = options;
     s.sgd_options.first = false;  // a replay is never the first
@@ -84,8 +85,8 @@ void sgd(const Tensors& params, const std::optional<Tensors>& grads,
 Array setting(const py::dict& group, const py::str& name) {
   Array out = empty(Dims{}, DType::f64);
   *out.data<double>() = py::float_(group[name]);
-  if (capturing) {
-    record_update(Step::setting, "setting", {}, 0, -1, &out).live =
+  if (capturing()) {
+    capturing()->saw_update(Step::setting, "setting", {}, 0, -1, &out).live =
         int(recording_now()->lives.size());
     recording_now()->lives.push_back({group, py::list(), name});
   }
@@ -98,14 +99,14 @@ Array clip(const Tensors& grads, double max_norm, double norm_type) {
   for (const Array& g : grads)
     if (g.dtype == DType::f64) dtype = DType::f64;
   Array out = empty(Dims{}, dtype);
-  if (capturing) {
-    Step& s =
-        record_update(Step::clip, "clip_grad_norm", {grads.data()}, int(grads.size()), -1, &out);
+  if (capturing()) {
+    Step& s = capturing()->saw_update(Step::clip, "clip_grad_norm", {grads.data()},
+                                      int(grads.size()), -1, &out);
     s.max_norm = max_norm;
     s.norm_type = norm_type;
   }
   Uninterruptible whole;
-  NotCaptured inside;
+  Unobserved inside;
   if (clip_grads(grads.data(), int(grads.size()), max_norm, norm_type, out))
     changed(grads, "clip_grad_norm_");
   return out;

@@ -15,12 +15,12 @@ class Recorder {
   Recorder() : recording_(new Recording) {}
 
   void start() {
-    if (capturing) fail(ErrorKind::runtime, "compile: a function is being captured already");
+    if (capturing()) fail(ErrorKind::runtime, "compile: a function is being captured already");
     grad_mode_ = grad_mode;
-    capturing = recording_.get();
+    observer = recording_.get();
   }
   void stop() {
-    if (capturing == recording_.get()) capturing = nullptr;
+    if (capturing() == recording_.get()) observer = nullptr;
     if (paused == recording_.get()) paused = nullptr;  // an error kept it from going on
   }
   ~Recorder() { stop(); }
@@ -244,14 +244,14 @@ void bind_capture(py::module_& m) {
       .def(py::init<const py::list&>())
       .def("broken", &Guards::broken);
   m.def(
-      "capturing", [] { return capturing != nullptr; }, "Whether a call is being captured.");
+      "capturing", [] { return capturing() != nullptr; }, "Whether a call is being captured.");
   m.def(
       "storage_serial", [](const Array& a) { return a.storage->serial; },
       "Number of the tensor's memory: no two ever have the same.");
   m.def(
       "draw",
       [](py::object generator, int64_t n, int64_t seed, int64_t offset) {
-        if (capturing) recording_now()->draws.push_back({std::move(generator), n, seed, offset});
+        if (capturing()) recording_now()->draws.push_back({std::move(generator), n, seed, offset});
       },
       "Note that a generator was asked for n numbers.");
   m.def(
@@ -260,11 +260,11 @@ void bind_capture(py::module_& m) {
   m.def(
       "pause_capture",
       [] {
-        if (capturing) paused = capturing, capturing = nullptr;
+        if (capturing()) paused = capturing(), observer = nullptr;
       },
       "Until resume_capture(), nothing that is computed is part of the capture.");
   m.def("resume_capture", [] {
-    if (paused) capturing = paused, paused = nullptr;
+    if (paused) observer = paused, paused = nullptr;
   });
 }
 

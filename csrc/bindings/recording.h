@@ -36,15 +36,15 @@ struct Recording : Capture {
   std::string reason;  // why no plan can be made, if so
 };
 
-inline Recording* recording_now() { return static_cast<Recording*>(capturing); }
+inline Recording* recording_now() { return static_cast<Recording*>(capturing()); }
 
 // To be called before the gradient of a tensor is read, or replaced.
 void grad_event(TensorObject* t, bool reads);
 inline void grad_read(TensorObject* t) {
-  if (capturing) grad_event(t, true);
+  if (capturing()) grad_event(t, true);
 }
 inline void grad_set(TensorObject* t) {
-  if (capturing) grad_event(t, false);
+  if (capturing()) grad_event(t, false);
 }
 
 // Throws when a capture goes on: `what` would give Python a value that a replay cannot give again.
@@ -52,7 +52,7 @@ inline void grad_set(TensorObject* t) {
 // The same for a tensor made from memory of another library.
 [[noreturn]] void refuse_memory(const char* what);
 inline void value_read(const char* what) {
-  if (capturing) refuse_value(what);
+  if (capturing()) refuse_value(what);
 }
 
 // "file.py:12", of the innermost Python line that is not backtrail's own; empty when there is none.

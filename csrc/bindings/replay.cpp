@@ -164,7 +164,7 @@ void Replay::ready_draws(PyObject* given) {
 }
 
 PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) {
-  if (capturing || busy) Py_RETURN_NOTIMPLEMENTED;
+  if (capturing() || busy) Py_RETURN_NOTIMPLEMENTED;
   Busy while_running(busy);
   if (!fits(args, kwargs)) Py_RETURN_NOTIMPLEMENTED;
   for (StorageRef& s : storages) s = StorageRef();

@@ -225,7 +225,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
                     "a tensor that requires grad cannot be shared: use x.detach() first");
     return -1;
   }
-  if (capturing) {
+  if (capturing()) {
     guarded([]() -> PyObject* {
       refuse_value("numpy");
       return nullptr;

@@ -100,6 +100,11 @@ const char* available_isas() {
   return text;
 }
 
+const KernelTable& derived_kernels() {  // the first one: see CMakeLists.txt
+  int count;
+  return *candidates(count)[0].table;
+}
+
 const KernelTable& kernels() {
   static const KernelTable* table = choose();
   return *table;

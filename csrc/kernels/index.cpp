@@ -79,12 +79,24 @@ bool scatter_add(T* to, const T* from, int64_t size, const int64_t* index, const
   return !wrong;
 }
 
+// The bits of the op add.
+template <class T>
+void add_scaled(T* to, const T* src, int64_t n, T alpha) {
+  using V = Vec<T>;
+  const V factor(alpha);
+  int64_t i = 0;
+  for (; i + V::lanes <= n; i += V::lanes)
+    (V::load(to + i) + factor * V::load(src + i)).store(to + i);
+  if (const int64_t rest = n - i; rest > 0)
+    (V::load(to + i, rest) + factor * V::load(src + i, rest)).store(to + i, rest);
+}
+
 }  // namespace
 
 extern const IndexTable<float> index_f32;
 extern const IndexTable<double> index_f64;
-const IndexTable<float> index_f32 = {gather<float>, scatter_add<float>};
-const IndexTable<double> index_f64 = {gather<double>, scatter_add<double>};
+const IndexTable<float> index_f32 = {gather<float>, scatter_add<float>, add_scaled<float>};
+const IndexTable<double> index_f64 = {gather<double>, scatter_add<double>, add_scaled<double>};
 
 }  // namespace BACKTRAIL_TARGET
 }  // namespace backtrail

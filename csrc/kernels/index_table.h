@@ -1,4 +1,4 @@
-// Reading and adding by index within short rows, which are held in a register.
+// Reading and adding by index: within short rows, which are held in a register, and of long ones.
 #pragma once
 #include <cstdint>
 
@@ -15,6 +15,7 @@ struct IndexTable {
   // + j] in the order of j.
   bool (*scatter_add)(T* to, const T* from, int64_t size, const int64_t* index, const T* src,
                       int64_t src_step, int64_t rows, int64_t n);
+  void (*add_scaled)(T* to, const T* src, int64_t n, T alpha);  // to[i] += alpha * src[i]
 };
 
 }  // namespace backtrail

@@ -46,6 +46,8 @@ struct KernelTable {
 
 // The table in use. BACKTRAIL_ISA=v2|v3|v4 overrides the choice (never beyond what the CPU has).
 const KernelTable& kernels();
+// The one whose pointwise ops have their written derivatives again by dual numbers, for tests.
+const KernelTable& derived_kernels();
 const PairsTable& pairs_kernels();  // its faster one that this CPU can run
 const char* available_isas();       // "v2 v3 v4"
 

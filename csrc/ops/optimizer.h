@@ -4,7 +4,7 @@
 
 namespace backtrail {
 
-// What Adam and AdamW come down to at one step: see adam_factors() in plan/optimizer.cpp.
+// What Adam and AdamW come down to at one step: see adam_factors() in exec/optimizer.cpp.
 struct AdamFactors {
   double sign;         // -1 to maximize
   double decay;        // added to the gradient, times the parameter: L2 regularisation

@@ -5,8 +5,6 @@
 
 namespace backtrail {
 
-thread_local Capture* capturing = nullptr;
-
 namespace {
 
 // Captures going on, on any thread: storages are freed with the GIL held, which guards this.
@@ -73,10 +71,9 @@ StepArray Capture::written(const Array& a, const char* name) {
   return t;
 }
 
-void record_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks,
-                      bool mask_output, const Operand* in, int n_in, const Array& out,
-                      const double* attrs, double cost, const char* name) {
-  Capture& t = *capturing;
+void Capture::saw_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks,
+                            bool mask_output, const Operand* in, int n_in, const Array& out,
+                            const double* attrs, double cost, const char* name) {
   Step s{};
   s.kind = Step::pointwise;
   s.name = name;
@@ -89,43 +86,41 @@ void record_pointwise(const PointwiseKernels& kernels, DType compute, unsigned m
   for (int j = 0; j < n_in; ++j) {
     StepArray a;
     if (in[j].array)
-      a = t.array(*in[j].array, true);
+      a = array(*in[j].array, true);
     else
       a.number = in[j].number, a.integer = in[j].integer;
     s.in.push_back(a);
   }
-  s.out.push_back(t.written(out, name));
-  t.steps.push_back(std::move(s));
+  s.out.push_back(written(out, name));
+  steps.push_back(std::move(s));
 }
 
-void record_op(const Op& op, const Call& c) {
-  Capture& t = *capturing;
+void Capture::saw_op(const Op& op, const Call& c) {
   Step s{};
   s.kind = Step::op;
   s.name = op.name;
   s.op_ = &op;
-  for (int j = 0; j < c.n_in; ++j) s.in.push_back(t.array(c.in[j], true));
+  for (int j = 0; j < c.n_in; ++j) s.in.push_back(array(c.in[j], true));
   s.attrs.assign(c.attrs, c.attrs + c.n_attrs);
   for (const AttrValue& a : s.attrs)
     if (a.type == AttrValue::list) s.lists.insert(s.lists.end(), a.items, a.items + a.i);
-  for (int i = 0; i < c.n_out; ++i) s.out.push_back(t.written(c.out[i], op.name));
-  t.steps.push_back(std::move(s));
+  for (int i = 0; i < c.n_out; ++i) s.out.push_back(written(c.out[i], op.name));
+  steps.push_back(std::move(s));
 }
 
-void record_constant(const char* name, const Array& a) {
-  Capture& t = *capturing;
+void Capture::saw_constant(const char* name, const Array& a) {
   Step s{};
   s.kind = Step::constant;
   s.name = name;
-  s.out.push_back(t.written(a, name));
+  s.out.push_back(written(a, name));
   const char* data = a.data();
   s.bytes = std::make_shared<std::vector<char>>(data, data + size_t(a.numel()) * a.item());
-  t.steps.push_back(std::move(s));
+  steps.push_back(std::move(s));
 }
 
-Step& record_update(Step::Kind kind, const char* name, std::initializer_list<const Array*> lists,
-                    int n, int only_read, const Array* extra) {
-  Capture& t = *capturing;
+Step& Capture::saw_update(Step::Kind kind, const char* name,
+                          std::initializer_list<const Array*> lists, int n, int only_read,
+                          const Array* extra) {
   Step s{};
   s.kind = kind;
   s.name = name;
@@ -133,21 +128,14 @@ Step& record_update(Step::Kind kind, const char* name, std::initializer_list<con
   int number = 0;
   for (const Array* list : lists) {
     for (int i = 0; list && i < n; ++i) {
-      s.in.push_back(t.array(list[i], true));
+      s.in.push_back(array(list[i], true));
       if (number != only_read) s.out.push_back(s.in.back());
     }
     ++number;
   }
-  if (extra) s.out.push_back(t.written(*extra, name));
-  t.steps.push_back(std::move(s));
-  return t.steps.back();
-}
-
-void run_op(const Op& op, const Call& call) {
-  if (capturing) record_op(op, call);
-  NotCaptured inside;
-  op.execute(call);
-  throw_kept_error();
+  if (extra) s.out.push_back(written(*extra, name));
+  steps.push_back(std::move(s));
+  return steps.back();
 }
 
 }  // namespace backtrail

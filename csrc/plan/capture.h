@@ -1,16 +1,15 @@
 // A capture: the list of all that was executed while one was being recorded, on numbered buffers.
 //
-// What computes calls record_pointwise() or record_op() here; a plan is made from the result. A
-// step names the buffers it reads and writes and holds no reference to them, so that recording
-// changes neither lifetimes nor the choices that eager execution makes by them.
+// What computes tells it as an Observer; a plan is made from the result. A step names the buffers
+// it reads and writes and holds no reference to them, so that recording changes neither lifetimes
+// nor the choices that eager execution makes by them.
 #pragma once
 #include <memory>
 #include <unordered_map>
 #include <vector>
 
-#include "plan/loop.h"
-#include "plan/op.h"
-#include "plan/optimizer.h"
+#include "exec/observer.h"
+#include "exec/optimizer.h"
 
 namespace backtrail {
 
@@ -65,7 +64,7 @@ struct CaptureBuffer {
   const char* maker = nullptr;  // name of the first step that wrote it
 };
 
-class Capture {
+class Capture : public Observer {
  public:
   Capture();
   virtual ~Capture();
@@ -85,38 +84,22 @@ class Capture {
   void close();  // no longer watch which storages go
   bool is_new(const Array& a) const { return a.storage->serial > first_serial_; }
 
+  void saw_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks,
+                     bool mask_output, const Operand* in, int n_in, const Array& out,
+                     const double* attrs, double cost, const char* name) override;
+  void saw_op(const Op& op, const Call& call) override;
+  void saw_constant(const char* name, const Array& a);  // of what it holds now
+  // An update in place of lists of n arrays each, side by side. The lists are read, and written but
+  // for the one at `only_read`; null ones are left out. `extra` is written as well.
+  Step& saw_update(Step::Kind kind, const char* name, std::initializer_list<const Array*> lists,
+                   int n, int only_read, const Array* extra = nullptr);
+
  private:
   std::unordered_map<uint64_t, int> numbers_;  // by storage serial
   uint64_t first_serial_;
 };
 
-// The capture going on on this thread, or null. Execution inside an op is not recorded.
-extern thread_local Capture* capturing;
-
-// Nothing is recorded on this thread while one lives.
-class NotCaptured {
- public:
-  NotCaptured() : before_(capturing) { capturing = nullptr; }
-  ~NotCaptured() { capturing = before_; }
-  NotCaptured(const NotCaptured&) = delete;
-  NotCaptured& operator=(const NotCaptured&) = delete;
-
- private:
-  Capture* before_;
-};
-
-void record_pointwise(const PointwiseKernels& kernels, DType compute, unsigned masks,
-                      bool mask_output, const Operand* in, int n_in, const Array& out,
-                      const double* attrs, double cost, const char* name);
-void record_op(const Op& op, const Call& call);
-void record_constant(const char* name, const Array& a);  // of what it holds now
-
-// An update in place of lists of n arrays each, side by side. The lists are read, and written but
-// for the one at `only_read`; null ones are left out. `extra` is written as well.
-Step& record_update(Step::Kind kind, const char* name, std::initializer_list<const Array*> lists,
-                    int n, int only_read, const Array* extra = nullptr);
-
-// op.execute(call), recorded.
-void run_op(const Op& op, const Call& call);
+// The capture going on on this thread, or null.
+inline Capture* capturing() { return static_cast<Capture*>(observer); }
 
 }  // namespace backtrail

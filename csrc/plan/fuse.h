@@ -3,8 +3,8 @@
 #pragma once
 #include <memory>
 
+#include "exec/launch.h"
 #include "plan/capture.h"
-#include "plan/launch.h"
 
 namespace backtrail {
 

@@ -385,7 +385,7 @@ void Plan::execute(Node& node) {
 }
 
 void Plan::run() {
-  NotCaptured inside;
+  Unobserved inside;
   failed = -1;
   for (size_t i = 0; i < nodes.size(); ++i) {
     try {
@@ -405,7 +405,7 @@ void Plan::run() {
 std::vector<double> Plan::profile(int runs) {
   using Clock = std::chrono::steady_clock;
   std::vector<std::vector<double>> times(nodes.size());
-  NotCaptured inside;
+  Unobserved inside;
   Uninterruptible whole;
   for (int r = 0; r < runs; ++r)
     for (size_t i = 0; i < nodes.size(); ++i) {

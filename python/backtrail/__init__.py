@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_mode
-from .creation import *  # noqa: F403
 from .dtypes import (
     Size,
     bfloat16,
@@ -36,12 +35,13 @@ from .dtypes import (
     uint8,
 )
 from .formatting import set_printoptions
-from .functional import *  # noqa: F403
-from .random import *  # noqa: F403
+from .functions.creation import *  # noqa: F403
+from .functions.functional import *  # noqa: F403
+from .functions.random import *  # noqa: F403
 from .tensor import Tensor, is_tensor
 
-from . import autograd, definitions, linalg, random, recurrent  # isort: skip  # noqa: F401
-from . import functional as _functional
+from . import autograd, linalg, random  # isort: skip
+from .functions import functional as _functional
 
 if TYPE_CHECKING:
     from . import backends, cpp_extension, cuda, nn, optim, testing, train, utils
@@ -63,7 +63,6 @@ __all__ = [
     "contiguous_format",
     "cpp_extension",
     "cuda",
-    "definitions",
     "device",
     "dtype",
     "e",

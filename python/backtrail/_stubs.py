@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from . import elementwise, functional
 from ._core import Op, ops, pointwise_info
+from .functions import elementwise, functional
 from .tensor import Tensor
 
 BEGIN = "    # ---- made by `python -m backtrail._stubs`\n"
@@ -35,7 +35,7 @@ from .linalg import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .reductions import *  # noqa: F403
 from .shaping import *  # noqa: F403
-from .tensor import Tensor
+from ..tensor import Tensor
 '''
 
 
@@ -48,7 +48,7 @@ def stubs() -> dict[str, str]:
     functions = "".join("\n" + definition(*f) for f in registry_functions())
     return {
         "_core.pyi": head + BEGIN + methods + END + tail,
-        "functional.pyi": FUNCTIONAL + functions,
+        "functions/functional.pyi": FUNCTIONAL + functions,
     }
 
 
@@ -152,7 +152,9 @@ def definition(
 def main(directory: str) -> None:
     """Write the stubs into a directory."""
     for name, text in stubs().items():
-        Path(directory, name).write_text(text, encoding="utf-8")
+        path = Path(directory, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

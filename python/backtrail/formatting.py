@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import dtypes
+from ._core import apply, ops
 
 PRECISION = 4  # digits after the point
 THRESHOLD = 1000  # elements from which the middle is left out
@@ -52,12 +53,10 @@ def tensor_repr(t: Any) -> str:
 
 def _edges(t: Any, dim: int) -> Any:
     """The ends of every long dimension."""
-    from .shaping import cat
-
     for d in range(t.ndim):
         size = t.shape[d]
         if size > 2 * EDGE:
-            t = cat([t.narrow(d, 0, EDGE), t.narrow(d, size - EDGE, EDGE)], d)
+            t = apply(ops["cat"], (t.narrow(d, 0, EDGE), t.narrow(d, size - EDGE, EDGE)), (d,))
     return t
 
 

@@ -7,7 +7,7 @@ decorated with `@method` are methods of Tensor as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import dtypes
@@ -25,9 +25,8 @@ from ._core import (
     tolist as _tolist,
 )
 from .dtypes import CPU, Size, device, dtype
-from .graph import RemovableHandle, backward as _backward
 
-__all__ = ["Op", "RemovableHandle", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
+__all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +52,7 @@ class Tensor(TensorBase):
     __slots__ = ()
 
     def __new__(cls, *args: Any) -> Tensor:
-        from .creation import empty, tensor
+        from .functions.creation import empty, tensor
 
         kind = get_default_dtype()
         if len(args) == 1 and isinstance(args[0], TensorBase):
@@ -294,22 +293,6 @@ class Tensor(TensorBase):
 
     # ---- the graph
 
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-        inputs: Sequence[Tensor] | None = None,
-    ) -> None:
-        """Add the gradient of this tensor, for every leaf that led to it, to the leaf's `grad`.
-
-        `gradient` has this tensor's shape and may be left out for a scalar. `retain_graph` keeps
-        what the derivatives need for another pass; `create_graph` records the pass itself, so that
-        gradients can be differentiated. Raises RuntimeError when nothing was recorded.
-        """
-        keep = create_graph if retain_graph is None else retain_graph
-        _backward((self,), (gradient,), keep, create_graph, inputs)
-
     def detach(self) -> Tensor:
         """Return a tensor on the same elements, outside the graph."""
         return TensorBase.__new__(Tensor, self)
@@ -326,29 +309,6 @@ class Tensor(TensorBase):
         """Ask for gradients of this leaf (or no longer), in place."""
         self.requires_grad = requires_grad
         return self
-
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call `hook(grad)` when the gradient of this tensor is complete; it may return another."""
-        if not self.requires_grad:
-            raise RuntimeError("register_hook: the tensor does not require grad")
-        if self.grad_fn is None:
-            if self._hooks is None:
-                self._hooks = []
-            hooks = self._hooks
-        else:
-            if self.grad_fn.hooks is None:
-                self.grad_fn.hooks = {}
-            hooks = self.grad_fn.hooks.setdefault(self._output, [])
-        hooks.append(hook)
-        return RemovableHandle(hooks, hook)
-
-    def retain_grad(self) -> None:
-        """Keep the gradient of this tensor, which is not a leaf, in its `grad`."""
-        if self.grad_fn is not None:
-            self.register_hook(self._keep_grad)
-
-    def _keep_grad(self, grad: Tensor) -> None:
-        self.grad = grad if self.grad is None else self.grad + grad
 
     def _ones_like(self) -> Tensor:
         if self.ndim == 0 and self.dtype is dtypes.float32:

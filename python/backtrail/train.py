@@ -26,12 +26,12 @@ from typing import Any, Protocol
 
 from . import capture
 from .autograd import no_grad
-from .creation import tensor
 from .dtypes import float64
+from .functions.creation import tensor
+from .functions.random import default_generator, get_rng_state, set_rng_state
 from .nn import Module
 from .nn.utils import clip_grad_norm_
 from .optim import Optimizer
-from .random import default_generator, get_rng_state, set_rng_state
 from .serialization import CheckpointError, check_writable, load, save
 from .tensor import Tensor
 

@@ -25,8 +25,8 @@ compile() {  # source, then flags
 export -f compile
 
 {
-  printf '%s -DBACKTRAIL_TARGET=base\n' csrc/kernels/*.cpp
-  printf '%s\n' csrc/core/*.cpp csrc/dispatch/*.cpp csrc/plan/*.cpp tests/cross/kernels_main.cpp
+  printf '%s -DBACKTRAIL_TARGET=base -DBACKTRAIL_DERIVED\n' csrc/kernels/*.cpp
+  printf '%s\n' csrc/core/*.cpp csrc/dispatch/*.cpp csrc/{exec,plan,library}/*.cpp tests/cross/kernels_main.cpp
 } | xargs -P "$(nproc)" -I{} bash -c "set -e; compile {} ${flags[*]}"
 
 "$prefix-g++" -fopenmp "$out"/*.o -o "$out/kernels"

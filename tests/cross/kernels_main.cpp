@@ -5,10 +5,10 @@
 #include <functional>
 #include <vector>
 
+#include "exec/gemm.h"
+#include "exec/loop.h"
 #include "kernels/table.h"
-#include "plan/gemm.h"
-#include "plan/loop.h"
-#include "plan/registry.h"
+#include "library/registry.h"
 
 using namespace backtrail;
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import no_grad
-from ..creation import empty, from_numpy
-from ..functional import where
-from ..random import Generator, randperm
+from ..functions.creation import empty, from_numpy
+from ..functions.functional import where
+from ..functions.random import Generator, randperm
 from ..tensor import Tensor
 
 _UNIT_GAIN = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..creation import empty
+from ..functions.creation import empty
 from ..tensor import Tensor
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._core import pause_capture, resume_capture, setting
-from ..creation import full_like
+from ..functions.creation import full_like
 from .optimizer import Optimizer, Params, check_implementation, check_settings, counter
 
 

@@ -9,8 +9,8 @@ from copy import deepcopy
 from typing import Any
 
 from ..autograd import enable_grad, no_grad
-from ..creation import full
 from ..dtypes import float32
+from ..functions.creation import full
 from ..tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .. import dtypes
 from .._core import guard_damage, guard_storages, released_damage, set_task_order
-from ..creation import empty, tensor
-from ..shaping import broadcast_shapes
+from ..functions.creation import empty, tensor
+from ..functions.shaping import broadcast_shapes
 from ..tensor import Tensor
 from .close import index_of
 from .report import FAIL, NOTE, PASS, SKIP, Result
@@ -250,7 +250,7 @@ def threads(case: Case) -> Result:
 
 def replay(case: Case) -> Result:
     """A captured function that uses the op gives the bits of the function as it is."""
-    from ..capture import CaptureError, compile
+    from ..capture.compiled import CaptureError, compile
 
     def alone(*tensors: Tensor) -> list[Tensor]:
         return [t for _, t in case.everything(tensors)]

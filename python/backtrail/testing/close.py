@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import dtypes
-from ..creation import as_tensor
-from ..elementwise import isclose, promote_types
+from ..functions.creation import as_tensor
+from ..functions.elementwise import isclose, promote_types
 from ..tensor import Tensor
 
 Message = str | Callable[[str], str] | None

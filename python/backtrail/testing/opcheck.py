@@ -8,11 +8,11 @@ from typing import Any
 from .. import dtypes
 from .._core import derived_vjp, guard_storages
 from ..autograd import enable_grad, grad
-from ..creation import tensor
 from ..dtypes import float64
-from ..foreign import derived_gradients
-from ..random import get_rng_state, set_rng_state
-from ..shaping import broadcast_shapes
+from ..extension.foreign import derived_gradients
+from ..functions.creation import tensor
+from ..functions.random import get_rng_state, set_rng_state
+from ..functions.shaping import broadcast_shapes
 from ..tensor import Tensor, apply
 from . import checks as checking, slopes
 from .report import FAIL, NOTE, PASS, SKIP, Report, Result

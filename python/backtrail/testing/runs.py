@@ -8,8 +8,8 @@ from typing import Any
 from .. import dtypes
 from .._core import capturing, equal_bytes
 from ..autograd import enable_grad, grad, no_grad
-from ..creation import arange
-from ..random import get_rng_state, set_rng_state
+from ..functions.creation import arange
+from ..functions.random import get_rng_state, set_rng_state
 from ..tensor import Tensor
 from .close import index_of
 from .samples import Sample, Subject, flatten

@@ -8,8 +8,8 @@ from typing import Any
 
 from .. import dtypes
 from .._core import Op, foreign_info, pointwise_info
-from ..creation import tensor
-from ..random import Generator, rand, randint
+from ..functions.creation import tensor
+from ..functions.random import Generator, rand, randint
 from ..tensor import Tensor, apply, ops
 
 DEFAULT_RANGE = (-3.0, 3.0)

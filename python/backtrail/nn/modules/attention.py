@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...creation import empty, zeros
 from ...dtypes import bool_, device as Device, dtype as DType
-from ...functional import cat
+from ...functions.creation import empty, zeros
+from ...functions.functional import cat
 from ...tensor import Tensor
 from .. import functional as F, init
 from ..parameter import Parameter

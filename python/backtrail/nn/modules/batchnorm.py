@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...autograd import no_grad
-from ...creation import empty, ones, tensor, zeros
 from ...dtypes import device as Device, dtype as DType, int64
+from ...functions.creation import empty, ones, tensor, zeros
 from ...tensor import Tensor
 from .. import functional as F, init
 from ..parameter import Parameter

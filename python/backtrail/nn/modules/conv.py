@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...convolution import Numbers, numbers
-from ...creation import empty
 from ...dtypes import device as Device, dtype as DType
+from ...functions.convolution import Numbers, numbers
+from ...functions.creation import empty
 from ...tensor import Tensor
 from .. import functional as F, init
 from ..parameter import Parameter

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ...autograd.methods import RemovableHandle
 from ...dtypes import bfloat16, device as Device, dtype as DType, float32, float64
-from ...tensor import RemovableHandle, Tensor
+from ...tensor import Tensor
 from ..parameter import Parameter
 from . import state_dict as state
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...creation import empty
 from ...dtypes import device as Device, dtype as DType
+from ...functions.creation import empty
 from ...tensor import Tensor
 from .. import functional as F, init
 from ..parameter import Parameter

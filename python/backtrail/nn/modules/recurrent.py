@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...creation import empty, zeros
 from ...dtypes import device as Device, dtype as DType
-from ...functional import cat, stack
-from ...recurrent import lstm as lstm_by_definition
+from ...functions.creation import empty, zeros
+from ...functions.functional import cat, stack
+from ...functions.recurrent import lstm as lstm_by_definition
 from ...tensor import Tensor, apply, ops
 from .. import functional as F, init
 from ..parameter import Parameter

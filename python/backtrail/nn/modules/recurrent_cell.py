@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...creation import empty
 from ...dtypes import device as Device, dtype as DType
+from ...functions.creation import empty
 from ...tensor import Tensor
 from .. import init
 from ..parameter import Parameter

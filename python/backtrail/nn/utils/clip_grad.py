@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from ..._core import clip_grad_norm
 from ...autograd import no_grad
-from ...creation import tensor
-from ...functional import norm, stack
+from ...functions.creation import tensor
+from ...functions.functional import norm, stack
 from ...tensor import Tensor
 
 

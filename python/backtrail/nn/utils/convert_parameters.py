@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...functional import cat
+from ...functions.functional import cat
 from ...tensor import Tensor
 
 

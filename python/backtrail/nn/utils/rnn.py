@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ...creation import arange, full, tensor
-from ...functional import argsort, cat, stack
+from ...functions.creation import arange, full, tensor
+from ...functions.functional import argsort, cat, stack
 from ...tensor import Tensor
 
 

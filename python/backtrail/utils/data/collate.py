@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...creation import from_numpy, tensor
 from ...dtypes import float64
-from ...functional import stack
+from ...functions.creation import from_numpy, tensor
+from ...functions.functional import stack
 from ...tensor import Tensor
 
 

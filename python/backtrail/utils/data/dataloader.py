@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from ...random import Generator
+from ...functions.random import Generator
 from .collate import default_collate, default_convert
 from .dataset import Dataset, IterableDataset, fetch_columns
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler

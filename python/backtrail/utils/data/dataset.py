@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
-from ...creation import tensor
-from ...random import Generator, randperm
+from ...functions.creation import tensor
+from ...functions.random import Generator, randperm
 from ...tensor import Tensor
 
 T_co = TypeVar("T_co", covariant=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Generic, TypeVar
 
-from ...creation import tensor
 from ...dtypes import float64
-from ...random import Generator, multinomial, randint, randperm
+from ...functions.creation import tensor
+from ...functions.random import Generator, multinomial, randint, randperm
 
 T_co = TypeVar("T_co", covariant=True)
 

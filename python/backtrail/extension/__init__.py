@@ -1,0 +1,1 @@
+"""Ops of libraries: compiling one, loading it, and publishing its ops."""

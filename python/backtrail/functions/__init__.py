@@ -1,0 +1,1 @@
+"""Functions over tensors, one file a family; `functional` gathers them."""

@@ -1,0 +1,353 @@
+"""Reading and writing elements: x[...], gather, scatter, sort, search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import dtypes
+from .._core import is_grad_enabled
+from ..tensor import Tensor, apply, apply_, method, ops
+from .creation import arange, full, tensor
+from .reductions import ValuesIndices
+from .shaping import broadcast_tensors
+
+__all__ = [
+    "argsort",
+    "bucketize",
+    "gather",
+    "index_add",
+    "index_select",
+    "kthvalue",
+    "masked_select",
+    "median",
+    "nonzero",
+    "scatter",
+    "scatter_add",
+    "searchsorted",
+    "sort",
+    "take",
+    "take_along_dim",
+    "topk",
+    "unique",
+]
+
+_BASIC, _INDEX, _INDEX_PUT = ops["basic_index"], ops["index"], ops["index_put"]
+_SELECT, _NONZERO = ops["select"], ops["nonzero"]
+_INT, _SLICE, _NEW, _WHOLE = 0, 1, 2, 3
+_END = 1 << 62
+
+
+def _is_tensor_index(item: Any) -> bool:
+    return isinstance(item, (Tensor, list)) or hasattr(item, "__array_interface__")
+
+
+def _as_index(item: Any) -> Tensor:
+    index: Tensor = item if isinstance(item, Tensor) else tensor(item)
+    if index._numel == 0 and not isinstance(item, Tensor):
+        index = index.to(dtypes.int64)
+    if index.dtype.is_floating_point:
+        raise IndexError(f"index: indices must be integers or bools; got {index.dtype}")
+    return index if index.dtype is dtypes.bool_ else index.to(dtypes.int64)
+
+
+def _parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
+    """Split an index into a basic one (codes as `basic_index` takes them) and the tensors in it.
+
+    A tensor stands for whole dimensions in the basic index; with it comes the dimension of the
+    result where it begins.
+    """
+    items = index if isinstance(index, tuple) else (index,)
+    used = 0
+    for item in items:
+        if item is None or item is Ellipsis:
+            continue
+        if _is_tensor_index(item) or isinstance(item, bool):
+            mask = isinstance(item, Tensor) and item.dtype is dtypes.bool_
+            used += item.ndim if mask else 1
+        else:
+            used += 1
+    spec: list[int] = []
+    tensors: list[tuple[int, Tensor]] = []
+    at = 0
+    for item in items:
+        if item is Ellipsis:
+            for _ in range(x.ndim - used):
+                spec += (_WHOLE, 0, 0, 0)
+                at += 1
+        elif item is None:
+            spec += (_NEW, 0, 0, 0)
+            at += 1
+        elif isinstance(item, slice):
+            start = 0 if item.start is None else int(item.start)
+            stop = _END if item.stop is None else int(item.stop)
+            spec += (_SLICE, start, stop, 1 if item.step is None else int(item.step))
+            at += 1
+        elif isinstance(item, bool):
+            raise IndexError(
+                "index: a single bool is not supported as an index; use None or a mask"
+            )
+        elif isinstance(item, int) or (hasattr(item, "__index__") and not _is_tensor_index(item)):
+            spec += (_INT, int(item), 0, 0)
+        elif _is_tensor_index(item):
+            found = _as_index(item)
+            if found.dtype is dtypes.bool_:
+                begin = sum(1 for i in range(0, len(spec), 4) if spec[i] != _NEW)
+                if tuple(found.shape) != tuple(x.shape[begin : begin + found.ndim]):
+                    raise IndexError(
+                        f"index: the mask has shape {tuple(found.shape)}; the tensor "
+                        f"{tuple(x.shape)}: they must agree in the masked dimensions"
+                    )
+                for k, along in enumerate(nonzero(found, as_tuple=True)):
+                    tensors.append((at + k, along))
+                for _ in range(found.ndim):
+                    spec += (_WHOLE, 0, 0, 0)
+                at += found.ndim
+            else:
+                tensors.append((at, found))
+                spec += (_WHOLE, 0, 0, 0)
+                at += 1
+        else:
+            raise TypeError(
+                f"index: {type(item).__name__} is not an index; expected integers, slices, None, "
+                f"..., or tensors of integers or bools"
+            )
+    if used > x.ndim:
+        raise IndexError(f"index: too many indices for a tensor of shape {tuple(x.shape)}: {used}")
+    return spec, tensors
+
+
+def _basic(x: Tensor, spec: list[int]) -> Tensor:
+    if all(spec[i] == _WHOLE for i in range(0, len(spec), 4)):
+        return x
+    return apply(_BASIC, (x,), (tuple(spec),))
+
+
+def _arrange(
+    x: Tensor, tensors: list[tuple[int, Tensor]]
+) -> tuple[Tensor, int, tuple[Tensor, ...]]:
+    """Bring the indexed dimensions side by side; returns the first and the broadcast indices."""
+    places = [d for d, _ in tensors]
+    first = places[0]
+    if places != list(range(first, first + len(places))):
+        rest = [d for d in range(x.ndim) if d not in places]
+        x, first = x.permute(places + rest), 0
+    return x, first, tuple(broadcast_tensors(*(t for _, t in tensors)))
+
+
+def _getitem(self: Tensor, index: Any) -> Tensor:
+    if type(index) is int:
+        return apply(_SELECT, (self,), (0, index))
+    spec, tensors = _parse(self, index)
+    x = _basic(self, spec)
+    if not tensors:
+        return apply(ops["alias"], (self,)) if x is self else x
+    x, first, indices = _arrange(x, tensors)
+    return apply(_INDEX, (x, *indices), (first,))
+
+
+def _setitem(self: Tensor, index: Any, value: Any) -> None:
+    spec, tensors = _parse(self, index)
+    value = _value(self, value)
+    if not (is_grad_enabled() and (self.requires_grad or value.requires_grad)):
+        target = _basic(self.detach(), spec)
+        if tensors:
+            target, first, indices = _arrange(target, tensors)
+            shape = (
+                *target.shape[:first],
+                *indices[0].shape,
+                *target.shape[first + len(indices) :],
+            )
+            value = apply(_INDEX_PUT, (target, _fit(value.detach(), shape), *indices), (first, 0))
+        target.copy_(_fit(value, target.shape))
+        return
+    # In the graph the tensor must have one node: number the elements to write and put them there.
+    places = _basic(arange(self._numel).reshape(self.shape), spec)
+    if tensors:
+        places, first, indices = _arrange(places, tensors)
+        places = apply(_INDEX, (places, *indices), (first,))
+    value = _fit(value, places.shape).reshape(-1)
+    places = places.reshape(-1)
+    along = []
+    for size in reversed(self.shape):
+        along.append(places % size)
+        places = places // size
+    apply_(_INDEX_PUT, (self, value, *reversed(along)), (0, 0), self)
+
+
+def _value(self: Tensor, value: Any) -> Tensor:
+    new: Tensor = value if isinstance(value, Tensor) else tensor(value, dtype=self.dtype)
+    return new if new.dtype is self.dtype else new.to(self.dtype)
+
+
+def _fit(value: Tensor, shape: Sequence[int]) -> Tensor:
+    while value.ndim > len(shape) and value.shape[0] == 1:
+        value = value.squeeze(0)
+    return value if tuple(value.shape) == tuple(shape) else value.expand(*shape)
+
+
+setattr(Tensor, "__getitem__", _getitem)  # noqa: B010
+setattr(Tensor, "__setitem__", _setitem)  # noqa: B010
+
+
+@method
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Return the indices of the elements that are not 0: one row each, or a tuple of columns."""
+    found = apply(_NONZERO, (input,))
+    return tuple(found.unbind(1)) if as_tuple else found
+
+
+@method
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """Return the elements where mask is true, as one dimension."""
+    input, mask = broadcast_tensors(input, mask)
+    return _getitem(input, mask)
+
+
+@method
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Take the element at index[i] along dim, for every position of index."""
+    return apply(ops["gather"], (input, index), (dim,))
+
+
+def _source(input: Tensor, index: Tensor, src: Any) -> Tensor:
+    if isinstance(src, Tensor):
+        return src
+    return full(index.shape, src, dtype=input.dtype)
+
+
+@method
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+) -> Tensor:
+    """Put src (a tensor or a number) at index along dim."""
+    source = _source(input, index, value if src is None else src)
+    return apply(ops["scatter"], (input, index, source), (dim,))
+
+
+@method
+def scatter_(
+    self: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+) -> Tensor:
+    """Put src (a tensor or a number) at index along dim, in place."""
+    source = _source(self, index, value if src is None else src)
+    return apply_(ops["scatter"], (self, index, source), (dim,), self)
+
+
+@method
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """Add src to the elements at index along dim."""
+    return apply(ops["scatter_add"], (input, index, src), (dim,))
+
+
+@method
+def scatter_add_(self: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """Add src to the elements at index along dim, in place."""
+    return apply_(ops["scatter_add"], (self, index, src), (dim,), self)
+
+
+@method
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Take the slices of a dimension named by a 1-d index."""
+    return apply(ops["index_select"], (input, index.to(dtypes.int64)), (dim,))
+
+
+@method
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """Add alpha times the slices of source at a 1-d index along dim."""
+    return apply(ops["index_add"], (input, index.to(dtypes.int64), source), (dim, alpha))
+
+
+@method
+def index_add_(self: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """Add alpha times the slices of source at a 1-d index along dim, in place."""
+    return apply_(ops["index_add"], (self, index.to(dtypes.int64), source), (dim, alpha), self)
+
+
+@method
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Take elements of the flattened tensor."""
+    return _getitem(input.reshape(-1), index)
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
+    """Take the element at indices[i] along dim; sizes of 1 broadcast."""
+    shape = list(input.shape)
+    shape[dim] = indices.shape[dim]
+    return gather(input, dim, indices.expand(*shape))
+
+
+@method
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+) -> ValuesIndices:
+    """Sort along a dimension; returns (values, indices). NaN is the largest."""
+    return ValuesIndices(*apply(ops["sort"], (input,), (dim, descending, stable)))
+
+
+@method
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """Return the indices that would sort a dimension."""
+    return sort(input, dim, descending, stable).indices
+
+
+@method
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesIndices:
+    """Return the k largest (or smallest) elements of a dimension and their indices."""
+    return ValuesIndices(*apply(ops["topk"], (input,), (k, dim, largest, sorted)))
+
+
+@method
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """Return the k-th smallest element (from 1) of a dimension and its index."""
+    values, indices = topk(input, k, dim, largest=False)
+    values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
+    return (
+        ValuesIndices(values, indices)
+        if keepdim
+        else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
+    )
+
+
+@method
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the (lower) median of all elements, or of a dimension with its indices."""
+    if dim is None:
+        flat = input.reshape(-1)
+        return kthvalue(flat, (flat._numel + 1) // 2, 0).values
+    return kthvalue(input, (input.shape[dim] + 1) // 2, dim, keepdim)
+
+
+@method
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """Return the distinct elements in order; on request where each went, and how many there are."""
+    if dim is not None:
+        raise NotImplementedError("unique: dim is not supported; use the flattened tensor")
+    values, inverse, counts = apply(ops["unique"], (input.detach(),))
+    results = [values]
+    if return_inverse:
+        results.append(inverse.reshape(input.shape))
+    if return_counts:
+        results.append(counts)
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def searchsorted(
+    sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None
+) -> Tensor:
+    """Return where each value would be inserted to keep the last dimension sorted."""
+    values = input if isinstance(input, Tensor) else tensor(input, dtype=sorted_sequence.dtype)
+    return apply(ops["searchsorted"], (sorted_sequence, values), (right or side == "right",))
+
+
+def bucketize(input: Tensor, boundaries: Tensor, *, right: bool = False) -> Tensor:
+    """Return the bucket of each value between sorted boundaries."""
+    return searchsorted(boundaries, input, right=right)

@@ -1,0 +1,294 @@
+"""Functions along dimensions: sums, means, extremes, norms, softmax, tests over all elements."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .. import dtypes
+from ..tensor import Tensor, apply, method, ops
+
+__all__ = [
+    "ValuesIndices",
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "diff",
+    "equal",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "softmax",
+    "std",
+    "std_mean",
+    "sum",
+    "var",
+    "var_mean",
+]
+
+Dims = Any  # None, an int or a sequence of ints
+
+_SUM, _MEAN, _PROD = ops["sum"], ops["mean"], ops["prod"]
+_AMAX, _AMIN = ops["amax"], ops["amin"]
+_SOFTMAX, _LOG_SOFTMAX = ops["softmax"], ops["log_softmax"]
+
+
+class ValuesIndices(NamedTuple):
+    """The two results of `max(dim)`, `min(dim)`, `sort`, `topk`, `median(dim)`."""
+
+    values: Tensor
+    indices: Tensor
+
+
+@method
+def sum(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None
+) -> Tensor:
+    """Add up over dimensions (all by default). Integers and bools give int64."""
+    if dtype is not None:
+        input = input.to(dtype)
+    return apply(_SUM, (input,), (axis if dim is None else dim, keepdim))
+
+
+@method
+def mean(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None
+) -> Tensor:
+    """Average over dimensions (all by default) of a floating point tensor."""
+    if dtype is not None:
+        input = input.to(dtype)
+    return apply(_MEAN, (input,), (axis if dim is None else dim, keepdim))
+
+
+@method
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
+    """Multiply over one dimension, or over all."""
+    if dtype is not None:
+        input = input.to(dtype)
+    return apply(_PROD, (input,), (dim, keepdim))
+
+
+@method
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the largest element over dimensions; NaN when there is one."""
+    return apply(_AMAX, (input,), (dim, keepdim))
+
+
+@method
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the smallest element over dimensions; NaN when there is one."""
+    return apply(_AMIN, (input,), (dim, keepdim))
+
+
+@method
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the largest element; with a dim (values, indices); with a tensor `maximum`."""
+    if dim is None:
+        return apply(_AMAX, (input,), (None, False))
+    if isinstance(dim, Tensor):
+        return apply(ops["maximum"], (input, dim))
+    return ValuesIndices(*apply(ops["max_dim"], (input,), (dim, keepdim)))
+
+
+@method
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the smallest element; with a dim (values, indices); with a tensor `minimum`."""
+    if dim is None:
+        return apply(_AMIN, (input,), (None, False))
+    if isinstance(dim, Tensor):
+        return apply(ops["minimum"], (input, dim))
+    return ValuesIndices(*apply(ops["min_dim"], (input,), (dim, keepdim)))
+
+
+@method
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the index of the first largest element, of the flattened tensor by default."""
+    return apply(ops["argmax"], (input,), (dim, keepdim))
+
+
+@method
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the index of the first smallest element, of the flattened tensor by default."""
+    return apply(ops["argmin"], (input,), (dim, keepdim))
+
+
+@method
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Test whether some element is true (not 0)."""
+    if input._numel == 0:
+        return input.to(dtypes.bool_).sum(dim, keepdim) != 0
+    return apply(_AMAX, (input != 0,), (dim, keepdim))
+
+
+@method
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Test whether every element is true (not 0)."""
+    if input._numel == 0:
+        return (input == 0).sum(dim, keepdim) == 0
+    return apply(_AMIN, (input != 0,), (dim, keepdim))
+
+
+@method
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """Count the elements that are not 0."""
+    return (input != 0).sum(dim)
+
+
+def _count(input: Tensor, dim: Dims) -> int:
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return input._numel
+    n = 1
+    for d in dim if isinstance(dim, Sequence) else (dim,):
+        n *= input.shape[d]
+    return n
+
+
+@method
+def var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Return the variance: squared deviations from the mean, summed, over n - correction."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    degrees = (1 if unbiased else 0) if correction is None else correction
+    n = _count(input, dim)
+    deviation = input - input.mean(dim, True)
+    total = (deviation * deviation).sum(dim, keepdim)
+    return total / builtins.max(n - degrees, 0)
+
+
+@method
+def std(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Return the standard deviation, the square root of `var`."""
+    return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
+
+
+def var_mean(input: Tensor, dim: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Return the variance and the mean."""
+    return var(input, dim, **kwargs), input.mean(dim, kwargs.get("keepdim", False))
+
+
+def std_mean(input: Tensor, dim: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Return the standard deviation and the mean."""
+    return std(input, dim, **kwargs), input.mean(dim, kwargs.get("keepdim", False))
+
+
+@method
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """Return log(sum(exp(input))) without overflow."""
+    top = amax(input.detach(), dim, True)
+    top = apply(ops["where"], (apply(ops["isinf"], (top,)), 0.0, top)).to(input.dtype)
+    total = (input - top).exp().sum(dim, True).log() + top
+    return total if keepdim else _drop(total, input, dim)
+
+
+def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
+    """Run a row-wise op along any dimension."""
+    last = input.ndim - 1
+    if dim is None:  # PyTorch's rule, and its warning
+        import warnings
+
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warnings.warn(f"{op.name}: no dim was given; {dim} is taken: name it", stacklevel=3)
+    if input.ndim == 0:
+        return apply(op, (input.reshape(1),)).reshape(())
+    if dim in (-1, last):
+        return apply(op, (input,))
+    return apply(op, (input.transpose(dim, -1),)).transpose(dim, -1)
+
+
+@method
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """Return exp(input) over its sum along a dimension."""
+    return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), dim)
+
+
+@method
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """Return the logarithm of softmax along a dimension."""
+    return _along_last(_LOG_SOFTMAX, input if dtype is None else input.to(dtype), dim)
+
+
+def _drop(reduced: Tensor, input: Tensor, dim: Dims) -> Tensor:
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return reduced.reshape(())
+    dims = [d % builtins.max(input.ndim, 1) for d in (dim if isinstance(dim, Sequence) else (dim,))]
+    return reduced.reshape([n for d, n in enumerate(reduced.shape) if d not in dims])
+
+
+@method
+def norm(
+    input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
+) -> Tensor:
+    """Return the vector p-norm over dimensions; "fro" is the 2-norm of all elements."""
+    if dtype is not None:
+        input = input.to(dtype)
+    if p in ("fro", 2, 2.0, None):
+        return (input * input).sum(dim, keepdim).sqrt()
+    if p == float("inf"):
+        return amax(input.abs(), () if dim is None else dim, keepdim)
+    if p == -float("inf"):
+        return amin(input.abs(), () if dim is None else dim, keepdim)
+    if p == 1:
+        return input.abs().sum(dim, keepdim)
+    if p == 0:
+        return (input != 0).to(input.dtype).sum(dim, keepdim)
+    if not isinstance(p, (int, float)):
+        raise RuntimeError(f"norm: p is {p!r}; expected 'fro' or a number")
+    return (input.abs() ** p).sum(dim, keepdim) ** (1.0 / p)
+
+
+@method
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Return the running sum along a dimension."""
+    return apply(ops["cumsum"], (input if dtype is None else input.to(dtype),), (dim,))
+
+
+@method
+def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Return the running product along a dimension."""
+    return apply(ops["cumprod"], (input if dtype is None else input.to(dtype),), (dim,))
+
+
+@method
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Test whether two tensors have the same shape and equal elements."""
+    return input.shape == other.shape and bool((input == other).all())
+
+
+@method
+def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
+    """Return the differences of neighbours along a dimension, n times over."""
+    for _ in range(n):
+        size = input.shape[dim]
+        input = input.narrow(dim, 1, size - 1) - input.narrow(dim, 0, size - 1)
+    return input

@@ -1,0 +1,122 @@
+"""Activations, elementwise and along a dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...functions.creation import zeros
+from ...functions.elementwise import clamp
+from ...functions.random import rand_like
+from ...functions.reductions import softmax
+from ...tensor import Tensor, apply, apply_, ops
+
+_RELU = ops["relu"]
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Return max(input, 0)."""
+    return apply_(_RELU, (input,), (), input) if inplace else apply(_RELU, (input,))
+
+
+def _activation(name: str) -> Callable[..., Tensor]:
+    op = ops[name]
+
+    def function(input: Tensor, inplace: bool = False) -> Tensor:
+        return apply_(op, (input,), (), input) if inplace else apply(op, (input,))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = op.__doc__
+    return function
+
+
+relu6, selu, silu, mish, hardswish, hardsigmoid = (
+    _activation(n) for n in ("relu6", "selu", "silu", "mish", "hardswish", "hardsigmoid")
+)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """Return input * Phi(input); approximate="tanh" by tanh (Hendrycks and Gimpel, 2016)."""
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"gelu: approximate is {approximate!r}; expected none or tanh")
+    return apply(ops["gelu" if approximate == "none" else "gelu_tanh"], (input,))
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """Return input where positive, negative_slope * input elsewhere."""
+    op = ops["leaky_relu"]
+    if inplace:
+        return apply_(op, (input,), (negative_slope,), input)
+    return apply(op, (input,), (negative_slope,))
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return input where positive, alpha * (exp(input) - 1) elsewhere."""
+    if inplace:
+        return apply_(ops["elu"], (input,), (alpha,), input)
+    return apply(ops["elu"], (input,), (alpha,))
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return input where positive, alpha * (exp(input / alpha) - 1) elsewhere."""
+    return apply(ops["celu"], (input,), (alpha,))
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """Return log(1 + exp(beta * input)) / beta."""
+    return apply(ops["softplus"], (input,), (beta, threshold))
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """Return log(sigmoid(input))."""
+    return apply(ops["logsigmoid"], (input,))
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """Return 1 / (1 + exp(-input))."""
+    return apply(ops["sigmoid"], (input,))
+
+
+def tanh(input: Tensor) -> Tensor:
+    """Return the hyperbolic tangent."""
+    return apply(ops["tanh"], (input,))
+
+
+def hardtanh(
+    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """Limit input to [min_val, max_val]."""
+    out = clamp(input, min_val, max_val)
+    return input.copy_(out) if inplace else out
+
+
+def softsign(input: Tensor) -> Tensor:
+    """Return input / (1 + |input|)."""
+    return input / (1 + input.abs())
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """Return the first half of a dimension times the sigmoid of the second."""
+    a, b = input.chunk(2, dim)
+    return a * sigmoid(b)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """Return input where positive, a learnt slope (one, or one a channel) times input elsewhere."""
+    if weight._numel > 1 and input.ndim > 1:
+        weight = weight.reshape(1, -1, *([1] * (input.ndim - 2)))
+    return apply(ops["where"], (input > 0, input, weight * input))
+
+
+def softmin(input: Tensor, dim: int | None = None) -> Tensor:
+    """Return the softmax of -input."""
+    return softmax(-input, dim)
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:
+    """Draw from the categorical distribution of logits, softened (Jang et al., 2017)."""
+    noise = -(-(rand_like(logits) + 1e-20).log() + 1e-20).log()
+    soft = softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    best = soft.argmax(dim, keepdim=True)
+    return zeros(*soft.shape, dtype=soft.dtype).scatter(dim, best, 1.0) - soft.detach() + soft

@@ -108,7 +108,8 @@ def is_for_types(path: Path, name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "folder", ["functions", "autograd", "capture", "extension", "nn/functional", "nn/modules"]
+    "folder",
+    ["functions", "autograd", "capture", "extension", "nn/functional", "nn/modules", "train"],
 )
 def test_no_circles_in_a_folder(folder: str) -> None:
     files = {p.stem: p for p in (PACKAGE / folder).glob("*.py")}

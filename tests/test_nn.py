@@ -142,9 +142,9 @@ def test_paths() -> None:
         net.get_submodule("layers.nowhere")
     with pytest.raises(AttributeError, match=r"not an nn.Module"):
         net.get_submodule("seen")
-    with pytest.raises(AttributeError, match="has no parameter"):
+    with pytest.raises(AttributeError, match=r"`seen` is not an nn\.Parameter"):
         net.get_parameter("seen")
-    with pytest.raises(AttributeError, match="has no buffer"):
+    with pytest.raises(AttributeError, match=r"`scale` is not a buffer"):
         net.get_buffer("scale")
 
 

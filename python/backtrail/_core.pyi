@@ -11,10 +11,10 @@ from typing import Any
 
 from typing_extensions import Buffer, CapsuleType, Self
 
-from .dtypes import Size, dtype as DType
-from .random import Generator
 from .autograd.methods import RemovableHandle
+from .dtypes import Size, dtype as DType
 from .functions.reductions import ValuesIndices
+from .random import Generator
 from .tensor import Tensor
 
 ops: dict[str, Op]

@@ -209,6 +209,9 @@ class Survey:
         settings = getattr(type(obj), "_live_settings", None)
         if settings is not None:  # an optimizer
             return found + self._optimizer(obj, settings, where)
+        shared = getattr(type(obj), "_of_every_instance", None)
+        if shared is not None:  # the hooks on all modules
+            found.append((shared, type(obj).__name__))
         if hasattr(obj, "__dict__"):
             found += self._items(obj.__dict__, where)
             self._seen.add(id(obj.__dict__))

@@ -49,7 +49,7 @@ from .modules.pooling import (
 from .modules.recurrent import GRU, LSTM, RNN, RNNBase
 from .modules.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .modules.sparse import Embedding
-from .parameter import Parameter
+from .parameter import Buffer, Parameter
 
 __all__ = [
     "ELU",
@@ -68,6 +68,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Bilinear",
+    "Buffer",
     "Conv1d",
     "Conv2d",
     "ConvTranspose1d",

@@ -1,4 +1,4 @@
-"""Parameter: a tensor that a Module trains."""
+"""Parameter and Buffer: the tensors that a Module trains, and those that it only keeps."""
 
 from __future__ import annotations
 
@@ -29,3 +29,22 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+class Buffer(Tensor):
+    """Wrap `data`, sharing its storage, as a tensor that Modules register as a buffer.
+
+    One that is not `persistent` stays out of `state_dict`.
+    """
+
+    persistent: bool
+
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Self:
+        if data is None:
+            data = empty(0)
+        made: Self = Tensor._make_subclass(cls, data.detach(), data.requires_grad)
+        made.persistent = persistent
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(super().__deepcopy__(memo), persistent=self.persistent)

@@ -324,7 +324,7 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
         ("train --steps -1", "backtrail train: --steps: must be at least 1, not -1"),
         ("train --steps many", "--steps: must be a whole number, not 'many'"),
         ("train --steps", "--steps: expected one argument"),
-        ("train --batch-size 0", "--batch-size: must be at least 1, not 0"),
+        ("train --batch-size 0", "--batch-size: must be from 1 to 1048576, not 0"),
         ("train --n-layer 0", "--n-layer: must be at least 1"),
         ("train --n-embd 1.5", "--n-embd: must be a whole number"),
         ("train --n-head 0", "--n-head: must be at least 1"),

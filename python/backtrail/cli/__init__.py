@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from collections.abc import Sequence
 
 from . import info, new_op, sample, train
 from .arguments import Parser, UserError
+from .output import discard, lasting, stand_in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,23 +19,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "package with an operation of your own.",
         epilog="Start with: backtrail train",
     )
+    parser.set_defaults(lasting=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (train, sample, info, new_op):
         command.add_parser(commands)
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # text that the terminal cannot show is no reason to stop
-        if hasattr(stream, "reconfigure"):
+    stand_in()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal cannot show is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     try:
         args = parser.parse_args(argv)
-        status: int = args.run(args)
+        with lasting() if args.lasting else contextlib.nullcontext():
+            status: int = args.run(args)
         sys.stdout.flush()
-    except (
-        BrokenPipeError
-    ):  # the reader of our output has seen enough: `backtrail sample ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `backtrail sample ... | head` has seen enough
+        discard(sys.stdout)
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
@@ -51,5 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"backtrail: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"backtrail: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard(stream)
     return status

@@ -12,6 +12,7 @@ from backtrail.examples import gpt
 from backtrail.serialization import CheckpointError, load
 
 from .arguments import SEED, Commands, Parser, UserError, integer, number
+from .settings import check_settings, check_weights
 
 
 class Run(NamedTuple):
@@ -83,13 +84,16 @@ def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
         raise UserError(str(error)) from None
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a checkpoint of `backtrail train`")
+    extra = state.get("extra")
+    if not isinstance(extra, dict) or not isinstance(extra.get("characters"), str):
+        raise UserError(f"{path} is not a checkpoint of `backtrail train`: it lacks 'extra'")
+    settings = check_settings(path, extra.get("settings"))
+    tokenizer = gpt.Tokenizer(extra["characters"])
+    check_weights(path, state.get("model"), settings, tokenizer.vocab_size)
     try:
-        settings = state["extra"]["settings"]
-        tokenizer = gpt.Tokenizer(state["extra"]["characters"])
         shape = {key: settings[key] for key in ("block_size", "n_embd", "n_head", "n_layer")}
         model = gpt.GPT(tokenizer.vocab_size, **shape)
         model.load_state_dict(state["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} is not a checkpoint of `backtrail train`: {what}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is not a checkpoint of `backtrail train`: {error}") from None
     return Run(model, tokenizer), settings

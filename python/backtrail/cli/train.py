@@ -19,20 +19,9 @@ from .arguments import SEED, Commands, Parser, UserError, integer, number
 from .info import machine
 from .plot import save_loss_curve
 from .sample import Run, read_run, sample
+from .settings import DEFAULTS, LARGEST_BATCH
 
 CHECKPOINT_EVERY = 250
-
-# What makes a run what it is: kept in its checkpoint, and taken from there by --resume.
-DEFAULTS: dict[str, Any] = {
-    "steps": 1000,
-    "batch_size": 1,
-    "n_layer": 1,
-    "n_embd": 16,
-    "n_head": 4,
-    "block_size": 16,
-    "lr": 0.01,
-    "seed": 42,
-}
 
 
 def add_parser(commands: Commands[Parser]) -> None:
@@ -44,7 +33,7 @@ def add_parser(commands: Commands[Parser]) -> None:
         "checkpoint.",
         epilog="Ctrl-C stops the run and saves it; the same command with --resume goes on.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, lasting=True)  # also when no one reads what it says
 
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -72,7 +61,9 @@ def add_parser(commands: Commands[Parser]) -> None:
 
     training = parser.add_argument_group("training")
     add(training, "--steps", integer(1), "N", "how many times to adjust the weights")
-    add(training, "--batch-size", integer(1), "N", "documents looked at in each step")
+    add(
+        training, "--batch-size", integer(1, LARGEST_BATCH), "N", "documents looked at in each step"
+    )
     rate = "learning rate: how far a step moves the weights at first; it falls to 0 at the end"
     add(training, "--lr", number(0, inclusive=False), "RATE", rate)
     add(training, "--seed", SEED, "N", "the same seed gives the same run; another, another")
@@ -156,10 +147,17 @@ def _settings(args: argparse.Namespace, out: Path) -> tuple[dict[str, Any], Path
                 f"{flag} {value}: the run in {out} began with {settings[key]}; leave {flag} out, "
                 "or --resume to start anew"
             )
-    return settings, args.data or (Path(settings["data"]) if settings["data"] else None)
+    if args.data or settings["data"] is None:
+        return settings, args.data
+    kept = Path(settings["data"])
+    if kept.exists() and not kept.is_file():
+        raise UserError(f"the data of the run in {out} were {kept}; give them again with --data")
+    return settings, kept
 
 
 def _read_documents(path: Path) -> list[str]:
+    if path.is_char_device() or path.is_block_device():  # that never ends
+        raise UserError(f"--data: {path} is a device; give a text file")
     try:
         documents = gpt.read_documents(path)
     except FileNotFoundError:

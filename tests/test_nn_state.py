@@ -384,3 +384,12 @@ def test_loading_into_scalars_and_from_something_else() -> None:
     assert repr(incompatible) == (
         "_IncompatibleKeys(missing_keys=['scale'], unexpected_keys=['other'])"
     )
+
+
+def test_versions_are_saved(tmp_path: Any) -> None:
+    net = nn.Sequential(nn.BatchNorm1d(2))
+    bt.save({"model": net.state_dict()}, tmp_path / "net")
+    state = bt.load(tmp_path / "net")["model"]
+    assert isinstance(state, OrderedDict)
+    assert state._metadata == net.state_dict()._metadata  # type: ignore[attr-defined]
+    assert repr(net.load_state_dict(state)) == "<All keys matched successfully>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Generator
 from typing import Any
@@ -33,6 +32,8 @@ class _GradMode:
         return made
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import inspect  # not at load: it is slow to import
+
         if inspect.isclass(function):
             warnings.warn(
                 "Decorating classes is deprecated and will be disabled in future versions. You "

@@ -4,6 +4,7 @@ Objects of JSON have one meaning each, and all else stands for itself:
 
     {"tensor": name}, also with "requires_grad" or "parameter": true
     {"dict": [[key, value], ...]}   {"ordered": [...]}   {"counter": [...]}
+    {"ordered": [...], "metadata": {...}}: a state_dict with the versions of its modules
     {"defaultdict": [factory, [...]]}
     {"tuple": [...]}   {"size": [...]}   {"set": [...]}   {"frozenset": [...]}
     {"bytes": name}   {"bytearray": name}: of a tensor of bytes
@@ -55,7 +56,11 @@ class Encoder:
             )
         if kind in (dict, OrderedDict, Counter):
             name = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}[kind]
-            return {name: self._pairs(obj, where, depth)}
+            node = {name: self._pairs(obj, where, depth)}
+            metadata = getattr(obj, "_metadata", None)
+            if isinstance(metadata, dict):  # versions of the modules in a state_dict
+                node["metadata"] = self.encode(metadata, f"{where}._metadata", depth + 1)
+            return node
         if kind is defaultdict and (obj.default_factory or int) in _FACTORIES.values():
             factory = obj.default_factory and obj.default_factory.__name__
             return {"defaultdict": [factory, self._pairs(obj, where, depth)]}
@@ -206,7 +211,10 @@ def decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"dict": list(pairs)}:
             return _mapping(pairs, tensors)
         case {"ordered": list(pairs)}:
-            return OrderedDict(_mapping(pairs, tensors))
+            made: Any = OrderedDict(_mapping(pairs, tensors))
+            if "metadata" in node:
+                made._metadata = decode(node["metadata"], tensors)
+            return made
         case {"counter": list(pairs)}:
             return Counter(_mapping(pairs, tensors))
         case {"defaultdict": [None, list(pairs)]}:

@@ -1,4 +1,4 @@
-"""Backward hooks of one call of a module: nodes at its inputs and outputs that show the gradients."""
+"""Backward hooks of one call of a module: nodes at its inputs and outputs that show gradients."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Hooks on the calls of modules: before and after forward, and around backward.
 
 Hooks are kept as PyTorch's programs expect them, in ordered dicts `_forward_hooks` and so on, but
-a module gets such a dict when it is first asked for. Until then a call knows by one flag, `_hooked`,
-that there is nothing to run.
+a module gets such a dict when it is first asked for. Until then a call knows by one flag,
+`_hooked`, that there is nothing to run.
 """
 
 from __future__ import annotations

@@ -63,12 +63,6 @@ class _LoadHook(NamedTuple):
     with_module: bool
 
 
-class StateDict(OrderedDict[str, Any]):
-    """An ordered dict whose `_metadata` holds the version of each module's state."""
-
-    _metadata: OrderedDict[str, dict[str, Any]]
-
-
 class Stateful(Tree):
     """How a module writes and reads its state."""
 
@@ -130,7 +124,7 @@ class Stateful(Tree):
             prefix = given.get("prefix", prefix) if prefix == "" else prefix
             keep_vars = keep_vars or given.get("keep_vars", False)
         if destination is None:
-            destination = StateDict()
+            destination = OrderedDict()
             destination._metadata = OrderedDict()
         metadata = {"version": self._version}
         if hasattr(destination, "_metadata"):
@@ -166,7 +160,7 @@ class Stateful(Tree):
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
         metadata = getattr(state_dict, "_metadata", None)
-        given = StateDict(state_dict)
+        given: Any = OrderedDict(state_dict)
         if metadata is not None:
             given._metadata = metadata
         missing: list[str] = []

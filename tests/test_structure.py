@@ -160,8 +160,12 @@ def test_openmp_and_pybind11_live_in_one_place_each() -> None:
         text, where = path.read_text(), path.relative_to(CSRC)
         if "#pragma omp" in text or "<omp.h>" in text:
             assert where.parts[0] in ("core", "bindings"), where
-        if "pybind11" in text or "Python.h" in text:
+        if "Python.h" in text:
             assert where.parts[0] == "bindings", where
+        if (
+            "#include <pybind11" in text
+        ):  # slow to compile
+            assert where == Path("bindings/module.cpp"), where
 
 
 @pytest.mark.parametrize("folder", ["csrc", "python", "tests", "benchmarks"])

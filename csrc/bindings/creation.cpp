@@ -1,11 +1,9 @@
 // Tensors from Python values, and back.
 #include <cstring>
 
-#include "bindings/caster.h"
+#include "bindings/args.h"
 #include "bindings/recording.h"
 #include "kernels/table.h"
-
-namespace py = pybind11;
 
 namespace backtrail {
 namespace {
@@ -83,17 +81,15 @@ struct Nested {
     }
     Number n;
     if (is_sequence(o)) {
-      py::object fast =
-          py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
-      if (!fast) throw py::error_already_set();
-      const int64_t size = PySequence_Fast_GET_SIZE(fast.ptr());
+      const Ref items = Ref::made(PySequence_Fast(o, "tensor: not a sequence"));
+      const int64_t size = PySequence_Fast_GET_SIZE(items.get());
       if (depth == shape.n && !leaf_seen)
         shape.push(size);
       else if (depth >= shape.n || shape[depth] != size)
         fail(ErrorKind::value, "tensor: expected a sequence of length %lld at depth %d; got %lld",
              depth < shape.n ? (long long)shape[depth] : 0LL, depth, (long long)size);
       for (int64_t i = 0; i < size; ++i)
-        measure(PySequence_Fast_GET_ITEM(fast.ptr(), i), depth + 1);
+        measure(PySequence_Fast_GET_ITEM(items.get(), i), depth + 1);
       if (size == 0) leaf_seen = true;
     } else if (number(o, n)) {
       category = n.category > category ? n.category : category;
@@ -110,11 +106,9 @@ struct Nested {
       kernels().numeric->convert[int(x.dtype)][int(a.dtype)](
           x.data(), a.data() + at++ * int64_t(a.item()), 1);
     } else if (is_sequence(o)) {
-      py::object fast =
-          py::reinterpret_steal<py::object>(PySequence_Fast(o, "tensor: not a sequence"));
-      if (!fast) throw py::error_already_set();
-      for (int64_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i)
-        fill(a, PySequence_Fast_GET_ITEM(fast.ptr(), i), at);
+      const Ref items = Ref::made(PySequence_Fast(o, "tensor: not a sequence"));
+      for (int64_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i)
+        fill(a, PySequence_Fast_GET_ITEM(items.get(), i), at);
     } else {
       number(o, n);
       store(a, at++, n.f, n.i);
@@ -138,127 +132,187 @@ Array constant(const char* name, const Array& a) {
   return a;
 }
 
-Array from_data(py::handle data, py::object dtype, DType default_float) {
-  Nested nested;
-  nested.measure(data.ptr(), 0);
-  if (nested.any_tensor) value_read("tensor");
-  DType t = nested.any_tensor ? nested.tensor_dtype : DType::b8;
-  if (nested.category == 2 || (nested.category < 0 && !nested.any_tensor))
-    t = nested.any_tensor ? promote(t, default_float) : default_float;
-  else if (nested.category == 1)
-    t = nested.any_tensor ? promote(t, DType::i64) : DType::i64;
-  if (!dtype.is_none()) t = dtype_of(dtype.ptr());
-  Array a = empty(nested.shape, t);
-  int64_t at = 0;
-  nested.fill(a, data.ptr(), at);
-  return constant("tensor", a);
+PyObject* from_data(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args a("from_data", args, n, 3);
+    const DType default_float = a.dtype(2, "default_float");
+    Nested nested;
+    nested.measure(a[0], 0);
+    if (nested.any_tensor) value_read("tensor");
+    DType t = nested.any_tensor ? nested.tensor_dtype : DType::b8;
+    if (nested.category == 2 || (nested.category < 0 && !nested.any_tensor))
+      t = nested.any_tensor ? promote(t, default_float) : default_float;
+    else if (nested.category == 1)
+      t = nested.any_tensor ? promote(t, DType::i64) : DType::i64;
+    if (a[1] != Py_None) t = dtype_of(a[1]);
+    Array made = empty(nested.shape, t);
+    int64_t at = 0;
+    nested.fill(made, a[0], at);
+    return wrap(constant("tensor", made));
+  });
 }
 
-py::object element(const Array& a, int64_t offset) {
+PyObject* element(const Array& a, int64_t offset) {
   const char* p = static_cast<const char*>(a.storage->data) + offset * int64_t(a.item());
-  if (a.dtype == DType::b8) return py::bool_(*p != 0);
+  if (a.dtype == DType::b8) return PyBool_FromLong(*p != 0);
   if (is_floating(a.dtype)) {
     double f;
     kernels().numeric->convert[int(a.dtype)][int(DType::f64)](p, &f, 1);
-    return py::float_(f);
+    return PyFloat_FromDouble(f);
   }
   int64_t i;
   kernels().numeric->convert[int(a.dtype)][int(DType::i64)](p, &i, 1);
-  return py::int_(i);
+  return PyLong_FromLongLong(i);
 }
 
-py::object item(const Array& a) {
-  value_read("item");
-  if (a.numel() != 1)
-    fail(ErrorKind::runtime, "item: a tensor of shape %s has %lld elements; expected 1",
-         to_string(a.shape).c_str(), (long long)a.numel());
-  return element(a, a.offset);
+PyObject* item(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("item", &tensor, 1, 1).tensor(0, "tensor");
+    value_read("item");
+    if (a.numel() != 1)
+      fail(ErrorKind::runtime, "item: a tensor of shape %s has %lld elements; expected 1",
+           to_string(a.shape).c_str(), (long long)a.numel());
+    return element(a, a.offset);
+  });
 }
 
-py::object to_list(const Array& a, int dim, int64_t offset) {
+PyObject* list_of(const Array& a, int dim, int64_t offset) {
   if (dim == a.ndim()) return element(a, offset);
-  py::list all(size_t(a.shape[dim]));
+  Ref all = Ref::made(PyList_New(Py_ssize_t(a.shape[dim])));
   for (int64_t i = 0; i < a.shape[dim]; ++i)
-    all[size_t(i)] = to_list(a, dim + 1, offset + i * a.strides[dim]);
-  return all;
+    PyList_SET_ITEM(all.get(), Py_ssize_t(i),
+                    Ref::made(list_of(a, dim + 1, offset + i * a.strides[dim])).release());
+  return all.release();
 }
 
-Array full(const Dims& shape, py::handle value, DType dtype) {
-  Array a = empty(shape, dtype);
-  Number n;
-  if (!number(value.ptr(), n))
-    fail(ErrorKind::type, "full: the value must be a number; got %s",
-         Py_TYPE(value.ptr())->tp_name);
-  if (a.numel() == 0) return a;
-  if (n.f == 0 && n.i == 0 && !std::signbit(n.f)) {
-    std::memset(a.data(), 0, size_t(a.numel()) * a.item());
-    return constant("zeros", a);
+PyObject* tolist(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("tolist", &tensor, 1, 1).tensor(0, "tensor");
+    value_read("tolist");
+    return list_of(a, 0, a.offset);
+  });
+}
+
+PyObject* make_empty(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args a("empty", args, n, 2);
+    return wrap(empty(a.dims(0, "shape"), a.dtype(1, "dtype")));
+  });
+}
+
+PyObject* full(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args given("full", args, n, 3);
+    Array a = empty(given.dims(0, "shape"), given.dtype(2, "dtype"));
+    Number value;
+    if (!number(given[1], value))
+      fail(ErrorKind::type, "full: the value must be a number; got %s", Py_TYPE(given[1])->tp_name);
+    if (a.numel() == 0) return wrap(a);
+    if (value.f == 0 && value.i == 0 && !std::signbit(value.f)) {
+      std::memset(a.data(), 0, size_t(a.numel()) * a.item());
+      return wrap(constant("zeros", a));
+    }
+    store(a, 0, value.f, value.i);
+    kernels().copies->strided(a.data(), 1, a.data(), 0, a.numel(), a.item());
+    return wrap(constant("full", a));
+  });
+}
+
+PyObject* arange(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args given("arange", args, n, 6);
+    const double start = given.real(0, "start"), step = given.real(1, "step");
+    const int64_t istart = given.integer(2, "istart"), istep = given.integer(3, "istep"),
+                  count = given.integer(4, "n");
+    Array a = empty(Dims{count}, given.dtype(5, "dtype"));
+    for (int64_t i = 0; i < count; ++i) store(a, i, start + double(i) * step, istart + i * istep);
+    return wrap(constant("arange", a));
+  });
+}
+
+PyObject* linspace(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args given("linspace", args, n, 4);
+    const double start = given.real(0, "start"), end = given.real(1, "end");
+    const int64_t count = given.integer(2, "n");
+    Array a = empty(Dims{count}, given.dtype(3, "dtype"));
+    const double step = count > 1 ? (end - start) / double(count - 1) : 0;
+    for (int64_t i = 0; i < count; ++i) {
+      // From both ends, so that the last value is exactly `end`.
+      double f = i < count / 2 ? start + step * double(i) : end - step * double(count - 1 - i);
+      if (count == 1) f = start;
+      store(a, i, f, int64_t(f));
+    }
+    return wrap(constant("linspace", a));
+  });
+}
+
+// The memory of any object with the buffer protocol, of any strides.
+struct Buffer {
+  Py_buffer view;
+  explicit Buffer(PyObject* o) {
+    if (PyObject_GetBuffer(o, &view, PyBUF_FULL_RO) < 0) throw_raised();
   }
-  store(a, 0, n.f, n.i);
-  kernels().copies->strided(a.data(), 1, a.data(), 0, a.numel(), a.item());
-  return constant("full", a);
+  ~Buffer() { PyBuffer_Release(&view); }
+};
+
+PyObject* from_bytes(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args given("from_bytes", args, n, 3);
+    Buffer bytes(given[0]);
+    const DType dtype = given.dtype(1, "dtype");
+    const Dims shape = given.dims(2, "shape");
+    Array a = empty(shape, dtype);
+    const size_t want = size_t(a.numel()) * a.item(), got = size_t(bytes.view.len);
+    if (want != got)
+      fail(ErrorKind::value, "from_bytes: %zu bytes do not make shape %s of %s, which takes %zu",
+           got, to_string(shape).c_str(), dtype_name(dtype), want);
+    if (PyBuffer_ToContiguous(a.data(), &bytes.view, bytes.view.len, 'C') < 0) throw_raised();
+    return wrap(constant("from_bytes", a));
+  });
 }
 
-Array arange(double start, double step, int64_t istart, int64_t istep, int64_t n, DType dtype) {
-  Array a = empty(Dims{n}, dtype);
-  for (int64_t i = 0; i < n; ++i) store(a, i, start + double(i) * step, istart + i * istep);
-  return constant("arange", a);
+PyObject* to_bytes(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("to_bytes", &tensor, 1, 1).tensor(0, "tensor");
+    value_read("to_bytes");
+    Array dense = contiguous(a);
+    return PyBytes_FromStringAndSize(dense.data(),
+                                     Py_ssize_t(dense.numel()) * Py_ssize_t(dense.item()));
+  });
 }
 
-Array linspace(double start, double end, int64_t n, DType dtype) {
-  Array a = empty(Dims{n}, dtype);
-  const double step = n > 1 ? (end - start) / double(n - 1) : 0;
-  for (int64_t i = 0; i < n; ++i) {
-    // From both ends, so that the last value is exactly `end`.
-    double f = i < n / 2 ? start + step * double(i) : end - step * double(n - 1 - i);
-    if (n == 1) f = start;
-    store(a, i, f, int64_t(f));
-  }
-  return constant("linspace", a);
+PyObject* equal_bytes(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args given("equal_bytes", args, n, 2);
+    const Array &a = given.tensor(0, "a"), &b = given.tensor(1, "b");
+    value_read("equal");
+    if (a.shape != b.shape || a.dtype != b.dtype) return PyBool_FromLong(0);
+    Array x = contiguous(a), y = contiguous(b);
+    return PyBool_FromLong(!std::memcmp(x.data(), y.data(), size_t(x.numel()) * x.item()));
+  });
 }
 
-Array from_bytes(py::buffer bytes, DType dtype, const Dims& shape) {
-  py::buffer_info info = bytes.request();
-  Array a = empty(shape, dtype);
-  const size_t want = size_t(a.numel()) * a.item(), got = size_t(info.size * info.itemsize);
-  if (want != got)
-    fail(ErrorKind::value, "from_bytes: %zu bytes do not make shape %s of %s, which takes %zu", got,
-         to_string(shape).c_str(), dtype_name(dtype), want);
-  std::memcpy(a.data(), info.ptr, want);
-  return constant("from_bytes", a);
-}
-
-py::bytes to_bytes(const Array& a) {
-  value_read("to_bytes");
-  Array dense = contiguous(a);
-  return py::bytes(dense.data(), size_t(dense.numel()) * dense.item());
-}
-
-bool equal_bytes(const Array& a, const Array& b) {
-  value_read("equal");
-  if (a.shape != b.shape || a.dtype != b.dtype) return false;
-  Array x = contiguous(a), y = contiguous(b);
-  return !std::memcmp(x.data(), y.data(), size_t(x.numel()) * x.item());
-}
+PyMethodDef functions[] = {
+    {"empty", fast(make_empty), METH_FASTCALL, "empty(shape, dtype): an uninitialised tensor."},
+    {"full", fast(full), METH_FASTCALL, "full(shape, value, dtype): a tensor of one value."},
+    {"arange", fast(arange), METH_FASTCALL, "arange(start, step, istart, istep, n, dtype)."},
+    {"linspace", fast(linspace), METH_FASTCALL, "linspace(start, end, n, dtype)."},
+    {"from_data", fast(from_data), METH_FASTCALL,
+     "from_data(data, dtype, default_float): a tensor from nested sequences of numbers."},
+    {"item", item, METH_O, "The one element as a Python number."},
+    {"tolist", tolist, METH_O, "The elements as nested lists of numbers."},
+    {"from_bytes", fast(from_bytes), METH_FASTCALL,
+     "from_bytes(bytes, dtype, shape): a tensor of the elements in a buffer."},
+    {"to_bytes", to_bytes, METH_O, "The elements in order, as the machine stores them."},
+    {"equal_bytes", fast(equal_bytes), METH_FASTCALL,
+     "equal_bytes(a, b): whether shape, dtype and every byte agree."},
+    {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
-void bind_creation(py::module_& m) {
-  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised tensor.");
-  m.def("full", &full, py::arg("shape"), py::arg("value"), py::arg("dtype"));
-  m.def("arange", &arange, py::arg("start"), py::arg("step"), py::arg("istart"), py::arg("istep"),
-        py::arg("n"), py::arg("dtype"));
-  m.def("linspace", &linspace, py::arg("start"), py::arg("end"), py::arg("n"), py::arg("dtype"));
-  m.def("from_data", &from_data, py::arg("data"), py::arg("dtype"), py::arg("default_float"),
-        "A tensor from nested sequences of numbers.");
-  m.def("item", &item, "The one element as a Python number.");
-  m.def("tolist", [](const Array& a) {
-    value_read("tolist");
-    return to_list(a, 0, a.offset);
-  });
-  m.def("from_bytes", &from_bytes, py::arg("bytes"), py::arg("dtype"), py::arg("shape"));
-  m.def("to_bytes", &to_bytes, "The elements in order, as the machine stores them.");
-  m.def("equal_bytes", &equal_bytes, "Whether shape, dtype and every byte agree.");
+bool add_creation_functions(PyObject* module) {
+  return PyModule_AddFunctions(module, functions) == 0;
 }
 
 }  // namespace backtrail

@@ -1,11 +1,9 @@
 // Zero-copy exchange with other libraries: Python's buffer protocol (NumPy) and DLPack.
 #include <cstring>
 
-#include "bindings/caster.h"
+#include "bindings/args.h"
 #include "bindings/recording.h"
 #include "core/dlpack.h"
-
-namespace py = pybind11;
 
 namespace backtrail {
 namespace {
@@ -36,16 +34,16 @@ void release_view(void* owner) {
 }
 
 // A tensor on the memory of any object with the buffer protocol. Read-only memory is copied.
-Array from_buffer(py::object source) {
+Array array_on(PyObject* source) {
   if (capturing()) refuse_memory("from_numpy");
   Py_buffer* view = new Py_buffer;
   bool readonly = false;
-  if (PyObject_GetBuffer(source.ptr(), view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)) {
+  if (PyObject_GetBuffer(source, view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)) {
     PyErr_Clear();
     readonly = true;
-    if (PyObject_GetBuffer(source.ptr(), view, PyBUF_STRIDES | PyBUF_FORMAT)) {
+    if (PyObject_GetBuffer(source, view, PyBUF_STRIDES | PyBUF_FORMAT)) {
       delete view;
-      throw py::error_already_set();
+      throw_raised();
     }
   }
   try {
@@ -91,7 +89,7 @@ constexpr dlpack::DataType kTypes[kDTypes] = {{dlpack::kFloat, 32, 1}, {dlpack::
                                               {dlpack::kUInt, 8, 1},   {dlpack::kBool, 8, 1},
                                               {dlpack::kBfloat, 16, 1}};
 
-py::capsule to_dlpack(const Array& a) {
+PyObject* capsule_of(const Array& a) {
   value_read("to_dlpack");
   using namespace dlpack;
   Exported* e = new Exported{{}, a};
@@ -104,20 +102,22 @@ py::capsule to_dlpack(const Array& a) {
     delete static_cast<Exported*>(m->context);
     PyGILState_Release(gil);
   };
-  return py::capsule(&e->managed, "dltensor", [](PyObject* capsule) {
+  PyObject* made = PyCapsule_New(&e->managed, "dltensor", [](PyObject* capsule) {
     // A consumer renames the capsule and takes over the deleter.
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;
     auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, "dltensor"));
     m->deleter(m);
   });
+  if (!made) delete e;
+  return made;
 }
 
-Array from_dlpack(py::object capsule) {
+Array from_capsule(PyObject* capsule) {
   if (capturing()) refuse_memory("from_dlpack");
   using namespace dlpack;
-  if (!PyCapsule_IsValid(capsule.ptr(), "dltensor"))
+  if (!PyCapsule_IsValid(capsule, "dltensor"))
     fail(ErrorKind::type, "from_dlpack: expected an unused 'dltensor' capsule");
-  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+  auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule, "dltensor"));
   const Tensor& t = m->tensor;
   if (t.device.type != kCpu)
     fail(ErrorKind::runtime,
@@ -147,18 +147,32 @@ Array from_dlpack(py::object capsule) {
         if (managed->deleter) managed->deleter(managed);
       },
       m);
-  PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-  PyCapsule_SetDestructor(capsule.ptr(), nullptr);
+  PyCapsule_SetName(capsule, "used_dltensor");
+  PyCapsule_SetDestructor(capsule, nullptr);
   return a;
 }
 
+PyObject* from_buffer(PyObject*, PyObject* source) {
+  return guarded([&] { return wrap(array_on(source)); });
+}
+PyObject* to_dlpack(PyObject*, PyObject* tensor) {
+  return guarded([&] { return capsule_of(Args("to_dlpack", &tensor, 1, 1).tensor(0, "tensor")); });
+}
+PyObject* from_dlpack(PyObject*, PyObject* capsule) {
+  return guarded([&] { return wrap(from_capsule(capsule)); });
+}
+
+PyMethodDef functions[] = {
+    {"from_buffer", from_buffer, METH_O,
+     "A tensor on the memory of an object with the buffer protocol."},
+    {"to_dlpack", to_dlpack, METH_O, "A DLPack capsule on the tensor's memory."},
+    {"from_dlpack", from_dlpack, METH_O, "A tensor on the memory of a DLPack capsule."},
+    {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
-void bind_exchange(py::module_& m) {
-  m.def("from_buffer", &from_buffer,
-        "A tensor on the memory of an object with the buffer protocol.");
-  m.def("to_dlpack", &to_dlpack, "A DLPack capsule on the tensor's memory.");
-  m.def("from_dlpack", &from_dlpack, "A tensor on the memory of a DLPack capsule.");
+bool add_exchange_functions(PyObject* module) {
+  return PyModule_AddFunctions(module, functions) == 0;
 }
 
 }  // namespace backtrail

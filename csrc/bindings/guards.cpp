@@ -6,8 +6,6 @@
 
 #include "bindings/spec.h"
 
-namespace py = pybind11;
-
 namespace backtrail {
 namespace {
 
@@ -38,24 +36,38 @@ bool holds_bytes(PyObject* holder, PyObject* bytes) {
 
 }  // namespace
 
-Guards::Guards(const py::list& list) {
+Guards::Guards(PyObject* list) {
+  if (!PyList_Check(list)) fail(ErrorKind::type, "guards: expected a list of tuples");
   std::unordered_map<PyObject*, size_t> places;
-  for (const py::handle entry : list) {
-    const auto t = py::reinterpret_borrow<py::tuple>(entry);
-    const std::string kind = py::cast<std::string>(t[0]);
+  for (Py_ssize_t place = 0; place < PyList_GET_SIZE(list); ++place) {
+    PyObject* t = PyList_GET_ITEM(list, place);
+    const auto part = [&](Py_ssize_t i) {
+      if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) <= i)
+        fail(ErrorKind::type, "guards: entry %zd is no tuple of more than %zd", place, i);
+      return Ref::borrow(PyTuple_GET_ITEM(t, i));
+    };
+    const auto length = [&] {
+      const int64_t n = PyLong_AsLongLong(part(2).get());
+      if (n == -1 && PyErr_Occurred()) throw_raised();
+      return n;
+    };
+    const Ref name = part(0);
+    const char* text = PyUnicode_AsUTF8(name.get());
+    if (!text) throw_raised();
+    const std::string kind = text;
     const int number = int(count_++);
-    const py::object holder = t[1];
-    if (kind == "item" || (kind == "length" && PyDict_Check(holder.ptr()))) {
-      const auto [it, fresh] = places.try_emplace(holder.ptr(), dicts_.size());
+    const Ref holder = part(1);
+    if (kind == "item" || (kind == "length" && PyDict_Check(holder.get()))) {
+      const auto [it, fresh] = places.try_emplace(holder.get(), dicts_.size());
       if (fresh) {
         dicts_.emplace_back();
         dicts_.back().dict = holder;
       }
       Dict& d = dicts_[it->second];
       if (kind == "item")
-        d.items.push_back({number, t[2], t[3]});
+        d.items.push_back({number, part(2), part(3)});
       else
-        d.length = py::cast<int64_t>(t[2]), d.length_number = number;
+        d.length = length(), d.length_number = number;
       continue;
     }
     Check c;
@@ -63,14 +75,14 @@ Guards::Guards(const py::list& list) {
     c.holder = holder;
     if (kind == "attribute") {
       c.kind = Check::attribute;
-      c.key = t[2];
-      c.value = t[3];
+      c.key = part(2);
+      c.value = part(3);
     } else if (kind == "length") {
       c.kind = Check::length;
-      c.n = py::cast<int64_t>(t[2]);
+      c.n = length();
     } else if (kind == "tensor") {
       c.kind = Check::tensor;
-      const TensorObject* tensor = as_tensor(holder.ptr());
+      const TensorObject* tensor = as_tensor(holder.get());
       c.array = tensor->array;
       c.requires_grad = tensor->needs_grad();
       c.hooks = tensor->hooks;
@@ -81,46 +93,46 @@ Guards::Guards(const py::list& list) {
                : kind == "memory" ? Check::memory
                : kind == "cell"   ? Check::cell
                                   : Check::type;
-      c.value = t[2];
+      c.value = part(2);
     }
     checks_.push_back(std::move(c));
   }
 }
 
 int Guards::Dict::broken() const {
-  if (length >= 0 && PyDict_GET_SIZE(dict.ptr()) != length) return length_number;
+  if (length >= 0 && PyDict_GET_SIZE(dict.get()) != length) return length_number;
   for (const Item& i : items) {
-    PyObject* now = PyDict_GetItemWithError(dict.ptr(), i.key.ptr());
-    if (!now || !same_value(i.value.ptr(), now)) return i.number;
+    PyObject* now = PyDict_GetItemWithError(dict.get(), i.key.get());
+    if (!now || !same_value(i.value.get(), now)) return i.number;
   }
   return -1;
 }
 
 bool Guards::holds(const Check& c) {
-  PyObject* holder = c.holder.ptr();
+  PyObject* holder = c.holder.get();
   switch (c.kind) {
     case Check::length: return PyObject_Size(holder) == c.n;
     case Check::items: {
-      const Py_ssize_t n = PyTuple_GET_SIZE(c.value.ptr());
+      const Py_ssize_t n = PyTuple_GET_SIZE(c.value.get());
       if (PySequence_Fast_GET_SIZE(holder) != n) return false;
       for (Py_ssize_t i = 0; i < n; ++i)
-        if (!same_value(PyTuple_GET_ITEM(c.value.ptr(), i), PySequence_Fast_GET_ITEM(holder, i)))
+        if (!same_value(PyTuple_GET_ITEM(c.value.get(), i), PySequence_Fast_GET_ITEM(holder, i)))
           return false;
       return true;
     }
-    case Check::set: return PyObject_RichCompareBool(holder, c.value.ptr(), Py_EQ) == 1;
-    case Check::memory: return holds_bytes(holder, c.value.ptr());
+    case Check::set: return PyObject_RichCompareBool(holder, c.value.get(), Py_EQ) == 1;
+    case Check::memory: return holds_bytes(holder, c.value.get());
     case Check::cell: {
       PyObject* now = PyCell_GET(holder);
-      return now && same_value(c.value.ptr(), now);
+      return now && same_value(c.value.get(), now);
     }
     case Check::attribute: {
-      PyObject* now = PyObject_GetAttr(holder, c.key.ptr());
-      const bool same = now && same_value(c.value.ptr(), now);
+      PyObject* now = PyObject_GetAttr(holder, c.key.get());
+      const bool same = now && same_value(c.value.get(), now);
       Py_XDECREF(now);
       return same;
     }
-    case Check::type: return reinterpret_cast<PyObject*>(Py_TYPE(holder)) == c.value.ptr();
+    case Check::type: return reinterpret_cast<PyObject*>(Py_TYPE(holder)) == c.value.get();
     case Check::tensor: {
       const TensorObject* t = as_tensor(holder);
       const Array &now = t->array, &then = c.array;
@@ -142,7 +154,7 @@ int Guards::broken() {
     }
   for (Dict& d : dicts_) {
     if (number >= 0) break;
-    const uint64_t version = version_of(d.dict.ptr());
+    const uint64_t version = version_of(d.dict.get());
     if (version && version == d.version) continue;
     number = d.broken();
     if (number < 0) d.version = version;

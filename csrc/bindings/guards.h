@@ -1,8 +1,9 @@
 // What must still hold of the Python objects around a captured function for its plan to be right.
 #pragma once
-#include <pybind11/pybind11.h>
+#include "bindings/objects.h"  // Python.h first
+#include "bindings/ref.h"
 
-#include "bindings/objects.h"
+#include <vector>
 
 namespace backtrail {
 
@@ -19,7 +20,7 @@ class Guards {
   //   ("attribute", object, name, value)
   //   ("type", object, type)
   //   ("tensor", tensor)           the same memory, shape, dtype, requires_grad and hooks as now
-  explicit Guards(const pybind11::list& list);
+  explicit Guards(PyObject* list);
   // The number of one that does not hold, or -1.
   int broken();
   size_t size() const { return count_; }
@@ -36,7 +37,7 @@ class Guards {
   struct Check {
     enum Kind : uint8_t { length, items, set, memory, cell, attribute, type, tensor } kind;
     int number;
-    pybind11::object holder, key, value;
+    Ref holder, key, value;
     int64_t n = 0;
     Array array;  // of a tensor, with its storage held
     bool requires_grad = false;
@@ -44,11 +45,11 @@ class Guards {
   };
   struct Item {
     int number;
-    pybind11::object key, value;
+    Ref key, value;
   };
   // All that is known of one dict, and its version when that was last seen to hold.
   struct Dict {
-    pybind11::object dict;
+    Ref dict;
     uint64_t version = 0;
     int64_t length = -1;
     int length_number = -1;

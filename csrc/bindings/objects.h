@@ -74,6 +74,11 @@ bool make_tensor_type(PyObject* module);
 bool make_graph_types(PyObject* module);
 bool add_apply_functions(PyObject* module);
 bool add_engine_functions(PyObject* module);
+bool add_capture(PyObject* module);
+bool add_replay_type(PyObject* module);
+bool add_creation_functions(PyObject* module);
+bool add_exchange_functions(PyObject* module);
+bool add_optimizer_functions(PyObject* module);
 
 inline bool is_tensor(PyObject* o) { return PyObject_TypeCheck(o, TensorBaseType); }
 inline TensorObject* as_tensor(PyObject* o) { return reinterpret_cast<TensorObject*>(o); }

@@ -1,11 +1,8 @@
 // The type Recorder: watching one call of a function, and settling what its memory is.
-#include "bindings/caster.h"
+#include "bindings/args.h"
 #include "bindings/replay.h"
 
 namespace backtrail {
-
-void bind_replay(py::module_& m);
-
 namespace {
 
 thread_local Capture* paused = nullptr;  // see pause_capture() below
@@ -32,8 +29,8 @@ class Recorder {
   }
 
   // Tensors on the memory that was read and not made here: (tensor, serial) each.
-  py::list outside() const {
-    py::list all;
+  Ref outside() const {
+    Ref all = Ref::made(PyList_New(0));
     for (const CaptureBuffer& b : recording_->buffers)
       if (b.kind == CaptureBuffer::fixed && b.bytes) {
         Array a;
@@ -41,7 +38,7 @@ class Recorder {
         a.shape = Dims{int64_t(b.bytes)};
         a.strides = Dims{1};
         a.dtype = DType::u8;
-        all.append(py::make_tuple(py::reinterpret_steal<py::object>(wrap(a)), b.hold->serial));
+        append(all, Py_BuildValue("(NK)", wrap(a), (unsigned long long)b.hold->serial));
       }
     return all;
   }
@@ -56,10 +53,9 @@ class Recorder {
   // can be made, or "".
   // `graph_lives`: nodes of the graph may still hold tensors. `elsewhere`: numbers of memory that
   // the function may reach otherwise than by its arguments.
-  std::string settle(const py::object& arguments, const py::object& results, bool graph_lives,
-                     const py::set& elsewhere);
+  std::string settle(PyObject* arguments, PyObject* results, bool graph_lives, PyObject* elsewhere);
 
-  py::object replay(const py::list& guards);
+  Ref replay(PyObject* guards);
 
  private:
   std::unique_ptr<Recording> recording_;
@@ -74,8 +70,16 @@ class Recorder {
   int leaves_ = 0;
 };
 
-std::string Recorder::settle(const py::object& arguments, const py::object& results,
-                             bool graph_lives, const py::set& elsewhere) {
+// Whether a set holds a number.
+bool contains(PyObject* set, uint64_t serial) {
+  const Ref number = Ref::made(PyLong_FromUnsignedLongLong(serial));
+  const int found = PySet_Contains(set, number.get());
+  if (found < 0) throw_raised();
+  return found;
+}
+
+std::string Recorder::settle(PyObject* arguments, PyObject* results, bool graph_lives,
+                             PyObject* elsewhere) {
   bound_.clear();
   pinned_.clear();
   together_.clear();
@@ -85,8 +89,8 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
   Recording& r = *recording_;
   if (!r.reason.empty()) return r.reason;
   std::vector<PyObject*> args, outs;
-  arguments_ = Spec::learn(arguments.ptr(), args);
-  results_ = Spec::learn(results.ptr(), outs);
+  arguments_ = Spec::learn(arguments, args);
+  results_ = Spec::learn(results, outs);
   leaves_ = int(args.size());
   for (int i = 0; i < leaves_; ++i) {
     const Array& a = as_tensor(args[size_t(i)])->array;
@@ -95,7 +99,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       if (as_tensor(args[size_t(k)])->array.storage.get() == a.storage.get())
         together_.emplace_back(k, i);
     const int b = r.buffer_of(a, true);
-    if (elsewhere.contains(a.storage->serial)) {
+    if (contains(elsewhere, a.storage->serial)) {
       pinned_.push_back({i, a.storage});
     } else {
       r.buffers[size_t(b)].kind = CaptureBuffer::bound;
@@ -108,7 +112,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
     return -1;
   };
   for (size_t i = 0; i < r.grads.size();)  // made inside and gone, but for our reference
-    if (Py_REFCNT(r.grads[i].tensor.ptr()) == 1)
+    if (Py_REFCNT(r.grads[i].tensor.get()) == 1)
       r.grads.erase(r.grads.begin() + int64_t(i)), i = 0;
     else
       ++i;
@@ -118,7 +122,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
       for (const StepArray& a : *list)
         if (a.buffer >= 0) used[size_t(a.buffer)] = true;
   for (GradChange& change : r.grads) {
-    PyObject* o = change.tensor.ptr();
+    PyObject* o = change.tensor.get();
     Grad g;
     g.leaf = argument(o);
     if (g.leaf < 0) g.tensor = change.tensor;
@@ -162,13 +166,13 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
     } else if (b < 0 || (r.buffers[size_t(b)].kind == CaptureBuffer::fixed && !t->view)) {
       if (b < 0 && r.is_new(t->array)) return "it returns memory that nothing has written";
       result.kind = Result::object;
-      result.value = py::reinterpret_borrow<py::object>(o);
+      result.value = Ref::borrow(o);
     } else {
       CaptureBuffer& buffer = r.buffers[size_t(b)];
       if (buffer.kind == CaptureBuffer::internal) buffer.kind = CaptureBuffer::output;
       result.kind = buffer.kind == CaptureBuffer::output ? Result::fresh : Result::part;
       result.view = view_of(t->array, b);
-      result.value = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+      result.value = Ref::borrow(reinterpret_cast<PyObject*>(Py_TYPE(o)));
       result.requires_grad = t->requires_grad && !t->grad_fn;
     }
     outputs_.push_back(std::move(result));
@@ -180,7 +184,7 @@ std::string Recorder::settle(const py::object& arguments, const py::object& resu
   return "";
 }
 
-py::object Recorder::replay(const py::list& guards) {
+Ref Recorder::replay(PyObject* guards) {
   recording_->close();
   std::unique_ptr<Replay> p(new Replay);
   p->draws = recording_->draws;
@@ -226,46 +230,185 @@ py::object Recorder::replay(const py::list& guards) {
   return wrap_replay(std::move(p));
 }
 
+// ---- The types, and functions about the capture that goes on
+
+PyTypeObject *RecorderType = nullptr, *GuardsType = nullptr;
+
+struct RecorderObject {
+  PyObject_HEAD Recorder* recorder;
+};
+struct GuardsObject {
+  PyObject_HEAD Guards* guards;
+};
+Recorder& as_recorder(PyObject* o) { return *reinterpret_cast<RecorderObject*>(o)->recorder; }
+
+PyObject* none() { return Py_NewRef(Py_None); }
+
+PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject*) {
+  if (!PyArg_ParseTuple(args, ":Recorder")) return nullptr;
+  return guarded([&] {
+    Ref self = Ref::made(type->tp_alloc(type, 0));
+    reinterpret_cast<RecorderObject*>(self.get())->recorder = new Recorder;
+    return self.release();
+  });
+}
+
+void recorder_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  delete reinterpret_cast<RecorderObject*>(self)->recorder;
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyObject* recorder_start(PyObject* self, PyObject*) {
+  return guarded([&] { return as_recorder(self).start(), none(); });
+}
+PyObject* recorder_stop(PyObject* self, PyObject*) { return as_recorder(self).stop(), none(); }
+
+PyObject* recorder_adopt_draws(PyObject* self, PyObject* other) {
+  if (Py_TYPE(other) != RecorderType) {
+    PyErr_Format(PyExc_TypeError, "adopt_draws: expected a Recorder; got %s",
+                 Py_TYPE(other)->tp_name);
+    return nullptr;
+  }
+  return guarded([&] { return as_recorder(self).adopt_draws(as_recorder(other)), none(); });
+}
+
+PyObject* recorder_outside(PyObject* self, PyObject*) {
+  return guarded([&] { return as_recorder(self).outside().release(); });
+}
+
+PyObject* recorder_made(PyObject* self, PyObject* tensor) {
+  return guarded([&] {
+    return PyBool_FromLong(as_recorder(self).made(Args("made", &tensor, 1, 1).tensor(0, "tensor")));
+  });
+}
+
+PyObject* recorder_settle(PyObject* self, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args a("settle", args, n, 3, 4);
+    const Ref elsewhere = n > 3 ? Ref::borrow(a[3]) : Ref::made(PySet_New(nullptr));
+    if (!PyAnySet_Check(elsewhere.get())) fail(ErrorKind::type, "settle: elsewhere must be a set");
+    const std::string reason =
+        as_recorder(self).settle(a[0], a[1], a.truth(2, "graph_lives"), elsewhere.get());
+    return PyUnicode_FromString(reason.c_str());
+  });
+}
+
+PyObject* recorder_replay(PyObject* self, PyObject* guards) {
+  return guarded([&] { return as_recorder(self).replay(guards).release(); });
+}
+
+PyMethodDef recorder_methods[] = {
+    {"start", recorder_start, METH_NOARGS, "Watch from now on."},
+    {"stop", recorder_stop, METH_NOARGS, "Watch no longer."},
+    {"adopt_draws", recorder_adopt_draws, METH_O, "Take the draws of another recording."},
+    {"outside", recorder_outside, METH_NOARGS,
+     "(tensor, serial) of the memory that was read and not made."},
+    {"made", recorder_made, METH_O, "Whether a tensor's memory was made or given in the call."},
+    {"settle", fast(recorder_settle), METH_FASTCALL,
+     "settle(arguments, results, graph_lives, elsewhere=set()): why no plan can be made, or ''."},
+    {"replay", recorder_replay, METH_O, "replay(guards): the call, ready to be done again."},
+    {nullptr, nullptr, 0, nullptr}};
+PyType_Slot recorder_slots[] = {
+    {Py_tp_doc, const_cast<char*>("Watches what one call of a function computes.")},
+    {Py_tp_new, reinterpret_cast<void*>(recorder_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(recorder_dealloc)},
+    {Py_tp_methods, recorder_methods},
+    {0, nullptr}};
+PyType_Spec recorder_spec = {"backtrail._core.Recorder", sizeof(RecorderObject), 0,
+                             Py_TPFLAGS_DEFAULT, recorder_slots};
+
+PyObject* guards_new(PyTypeObject* type, PyObject* args, PyObject*) {
+  PyObject* list;
+  if (!PyArg_ParseTuple(args, "O:Guards", &list)) return nullptr;
+  return guarded([&] {
+    Ref self = Ref::made(type->tp_alloc(type, 0));
+    reinterpret_cast<GuardsObject*>(self.get())->guards = new Guards(list);
+    return self.release();
+  });
+}
+
+void guards_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  delete reinterpret_cast<GuardsObject*>(self)->guards;
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyObject* guards_broken(PyObject* self, PyObject*) {
+  return guarded(
+      [&] { return PyLong_FromLong(reinterpret_cast<GuardsObject*>(self)->guards->broken()); });
+}
+
+PyMethodDef guards_methods[] = {
+    {"broken", guards_broken, METH_NOARGS, "Number of the first that does not hold, or -1."},
+    {nullptr, nullptr, 0, nullptr}};
+PyType_Slot guards_slots[] = {{Py_tp_doc, const_cast<char*>("What must hold of Python objects.")},
+                              {Py_tp_new, reinterpret_cast<void*>(guards_new)},
+                              {Py_tp_dealloc, reinterpret_cast<void*>(guards_dealloc)},
+                              {Py_tp_methods, guards_methods},
+                              {0, nullptr}};
+PyType_Spec guards_spec = {"backtrail._core.Guards", sizeof(GuardsObject), 0, Py_TPFLAGS_DEFAULT,
+                           guards_slots};
+
+PyObject* is_capturing(PyObject*, PyObject*) { return PyBool_FromLong(capturing() != nullptr); }
+
+PyObject* storage_serial(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("storage_serial", &tensor, 1, 1).tensor(0, "tensor");
+    return PyLong_FromUnsignedLongLong(a.storage->serial);
+  });
+}
+
+PyObject* draw(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    const Args a("draw", args, n, 4);
+    const Draw d{Ref::borrow(a[0]), a.integer(1, "n"), a.integer(2, "seed"),
+                 a.integer(3, "offset")};
+    if (capturing()) recording_now()->draws.push_back(d);
+    return none();
+  });
+}
+
+PyObject* refuse(PyObject*, PyObject* what) {
+  return guarded([&] {
+    value_read(Args("refuse_value", &what, 1, 1).text(0, "what"));
+    return none();
+  });
+}
+
+PyObject* pause_capture(PyObject*, PyObject*) {
+  if (capturing()) paused = capturing(), observer = nullptr;
+  return none();
+}
+PyObject* resume_capture(PyObject*, PyObject*) {
+  if (paused) observer = paused, paused = nullptr;
+  return none();
+}
+
+PyMethodDef functions[] = {
+    {"capturing", is_capturing, METH_NOARGS, "Whether a call is being captured."},
+    {"storage_serial", storage_serial, METH_O,
+     "Number of the tensor's memory: no two ever have the same."},
+    {"draw", fast(draw), METH_FASTCALL,
+     "draw(generator, n, seed, offset): a generator was asked for n numbers."},
+    {"refuse_value", refuse, METH_O, "Raise CaptureError when a call is being captured."},
+    {"pause_capture", pause_capture, METH_NOARGS,
+     "Until resume_capture(), nothing that is computed is part of the capture."},
+    {"resume_capture", resume_capture, METH_NOARGS, "Go on with a capture that was paused."},
+    {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
-void bind_capture(py::module_& m) {
-  bind_replay(m);
-  py::class_<Recorder>(m, "Recorder", "Watches what one call of a function computes.")
-      .def(py::init<>())
-      .def("start", &Recorder::start)
-      .def("stop", &Recorder::stop)
-      .def("adopt_draws", &Recorder::adopt_draws)
-      .def("outside", &Recorder::outside)
-      .def("made", &Recorder::made)
-      .def("settle", &Recorder::settle, py::arg("arguments"), py::arg("results"),
-           py::arg("graph_lives"), py::arg("elsewhere") = py::set())
-      .def("replay", &Recorder::replay);
-  py::class_<Guards>(m, "Guards", "What must hold of Python objects.")
-      .def(py::init<const py::list&>())
-      .def("broken", &Guards::broken);
-  m.def(
-      "capturing", [] { return capturing() != nullptr; }, "Whether a call is being captured.");
-  m.def(
-      "storage_serial", [](const Array& a) { return a.storage->serial; },
-      "Number of the tensor's memory: no two ever have the same.");
-  m.def(
-      "draw",
-      [](py::object generator, int64_t n, int64_t seed, int64_t offset) {
-        if (capturing()) recording_now()->draws.push_back({std::move(generator), n, seed, offset});
-      },
-      "Note that a generator was asked for n numbers.");
-  m.def(
-      "refuse_value", [](const char* what) { value_read(what); },
-      "Raise RuntimeError when a call is being captured.");
-  m.def(
-      "pause_capture",
-      [] {
-        if (capturing()) paused = capturing(), observer = nullptr;
-      },
-      "Until resume_capture(), nothing that is computed is part of the capture.");
-  m.def("resume_capture", [] {
-    if (paused) observer = paused, paused = nullptr;
-  });
+bool add_capture(PyObject* module) {
+  RecorderType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&recorder_spec));
+  GuardsType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&guards_spec));
+  return RecorderType && GuardsType && add_replay_type(module) &&
+         PyModule_AddObjectRef(module, "Recorder", reinterpret_cast<PyObject*>(RecorderType)) ==
+             0 &&
+         PyModule_AddObjectRef(module, "Guards", reinterpret_cast<PyObject*>(GuardsType)) == 0 &&
+         PyModule_AddFunctions(module, functions) == 0;
 }
 
 }  // namespace backtrail

@@ -6,15 +6,16 @@
 
 #include <cstring>
 
-namespace py = pybind11;
-
 namespace backtrail {
 
 std::string python_line() {
   // The folder of this package, from the name of any of its modules.
   static const std::string own = [] {
-    py::object file = py::module_::import("backtrail").attr("__file__");
-    std::string path = py::str(file);
+    const Ref module = Ref::made(PyImport_ImportModule("backtrail"));
+    const Ref file = Ref::made(PyObject_GetAttrString(module.get(), "__file__"));
+    const char* text = PyUnicode_AsUTF8(file.get());
+    if (!text) throw_raised();
+    const std::string path = text;
     return path.substr(0, path.rfind('/') + 1);
   }();
   std::string found;
@@ -37,8 +38,9 @@ std::string python_line() {
 [[noreturn]] void refuse(const char* what, const char* why) {
   const std::string line = python_line();
   const std::string text = std::string(what) + (line.empty() ? "" : " at ") + line + why;
-  py::object type = py::module_::import("backtrail.capture").attr("CaptureError");
-  PyErr_SetString(type.ptr(), text.c_str());
+  const Ref module = Ref::made(PyImport_ImportModule("backtrail.capture"));
+  const Ref type = Ref::made(PyObject_GetAttrString(module.get(), "CaptureError"));
+  PyErr_SetString(type.get(), text.c_str());
   throw Error(ErrorKind::python, text);
 }
 
@@ -58,9 +60,9 @@ void refuse_memory(const char* what) {
 void grad_event(TensorObject* t, bool reads) {
   Recording& r = *recording_now();
   for (const GradChange& g : r.grads)
-    if (g.tensor.ptr() == reinterpret_cast<PyObject*>(t)) return;
+    if (g.tensor.get() == reinterpret_cast<PyObject*>(t)) return;
   GradChange g;
-  g.tensor = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(t));
+  g.tensor = Ref::borrow(reinterpret_cast<PyObject*>(t));
   g.entry_matters = reads;
   if (reads && t->grad) {
     g.entry = as_tensor(t->grad)->array;

@@ -1,30 +1,29 @@
 // A capture as Python sees it: besides the steps, the gradients that were looked at or set, the
 // random numbers that were drawn, and the settings that a replay reads anew.
 #pragma once
-#include <pybind11/pybind11.h>
-
 #include "bindings/objects.h"
+#include "bindings/ref.h"
 #include "plan/capture.h"
 
 namespace backtrail {
 
 // A generator that was asked for `n` numbers when its stream stood at (seed, offset).
 struct Draw {
-  pybind11::object generator;
+  Ref generator;
   int64_t n, seed, offset;
 };
 
 // Where an optimizer's settings are found: its group, the states that count Adam's steps, and the
 // name of the one that a `setting` is.
 struct Live {
-  pybind11::dict group;
-  pybind11::list states;
-  pybind11::object name;
+  Ref group;   // a dict
+  Ref states;  // a list of dicts
+  Ref name;
 };
 
 // The gradient of a tensor during a capture.
 struct GradChange {
-  pybind11::object tensor;
+  Ref tensor;
   bool entry_matters;  // it was read before it was set
   Array entry;         // what it was then; empty for None
 };

@@ -99,9 +99,9 @@ bool Replay::ready_lives() {
   for (Node& node : plan->nodes) {
     if (node.step->live < 0) continue;
     const Live& live = lives[size_t(node.step->live)];
-    PyObject* group = live.group.ptr();
+    PyObject* group = live.group.get();
     if (node.step->kind == Step::setting) {
-      if (!number(group, live.name.ptr(), node.setting)) return false;
+      if (!number(group, live.name.get(), node.setting)) return false;
     } else if (node.step->kind == Step::adam) {
       AdamOptions& o = node.adam;
       PyObject* pair = PyDict_GetItemWithError(group, betas);
@@ -119,8 +119,9 @@ bool Replay::ready_lives() {
       Py_DECREF(first);
       Py_DECREF(second);
       int64_t taken = -1;
-      for (py::handle state : live.states) {  // all have taken as many
-        PyObject* n = PyDict_GetItemWithError(state.ptr(), step);
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(live.states.get());
+           ++i) {  // all have taken as many
+        PyObject* n = PyDict_GetItemWithError(PyList_GET_ITEM(live.states.get(), i), step);
         const int64_t count = n ? PyLong_AsLongLong(n) : -1;
         if (count < 0 || (taken >= 0 && count != taken)) return false;
         taken = count;
@@ -149,9 +150,9 @@ void Replay::ready_draws(PyObject* given) {
     return;
   }
   for (size_t i = 0; i < draws.size(); ++i) {
-    PyObject* generator = draws[i].generator.ptr();
+    PyObject* generator = draws[i].generator.get();
     PyObject *s = PyObject_GetAttr(generator, seed), *o = PyObject_GetAttr(generator, offset);
-    if (!s || !o) throw py::error_already_set();
+    if (!s || !o) throw_raised();
     RandomDraw& d = plan->draws[i];
     d.seed = PyLong_AsUnsignedLongLongMask(s);
     d.offset = PyLong_AsUnsignedLongLongMask(o);
@@ -257,8 +258,9 @@ PyObject* Replay::finish() {
   for (const Node& node : plan->nodes)
     if (node.step->kind == Step::adam) {
       PyObject* taken = PyLong_FromLongLong(node.adam.step);
-      for (py::handle s : lives[size_t(node.step->live)].states)
-        PyDict_SetItem(s.ptr(), step, taken);
+      PyObject* states = lives[size_t(node.step->live)].states.get();
+      for (Py_ssize_t i = 0; taken && i < PyList_GET_SIZE(states); ++i)
+        PyDict_SetItem(PyList_GET_ITEM(states, i), step, taken);
       Py_XDECREF(taken);
     }
   for (Grad& g : grads) {
@@ -287,13 +289,13 @@ PyObject* Replay::finish() {
     if (r.kind == Result::argument)
       made[n] = Py_NewRef(now_[size_t(r.leaf)]);
     else if (r.kind == Result::object)
-      made[n] = Py_NewRef(r.value.ptr());
+      made[n] = Py_NewRef(r.value.get());
     else {
       const size_t b = size_t(r.view.buffer);
       const StorageRef& hold = plan->capture().buffers[b].hold;
       Array a = r.view.on(r.kind == Result::part && hold ? hold : storages[b]);
       a.offset += shifts[b] / int64_t(a.item());
-      made[n] = wrap(a, reinterpret_cast<PyTypeObject*>(r.value.ptr()));
+      made[n] = wrap(a, reinterpret_cast<PyTypeObject*>(r.value.get()));
       if (made[n]) {
         as_tensor(made[n])->requires_grad = r.requires_grad;
         as_tensor(made[n])->view = r.kind == Result::part;

@@ -9,8 +9,6 @@
 
 namespace backtrail {
 
-namespace py = pybind11;
-
 // An array of a result or gradient, without its storage.
 struct View {
   int buffer = -1;
@@ -41,14 +39,14 @@ struct Result {
     part,      // a view of memory that was there before, or of an argument
   } kind = fresh;
   int leaf = -1;
-  py::object value;  // the object, or the type of the tensor
+  Ref value;  // the object, or the type of the tensor
   View view;
   bool requires_grad = false;  // a leaf that was asked to
 };
 
 // What becomes of the gradient of a tensor.
 struct Grad {
-  py::object tensor;  // or an argument:
+  Ref tensor;  // or an argument:
   int leaf = -1;
   bool checks = false;      // it must be None, or not None, at entry
   bool entry = false;       // it is not None
@@ -107,7 +105,7 @@ struct Replay {
   bool ready_lives();
   void ready_draws(PyObject* given);
   TensorObject* grad_tensor(const Grad& g) const {
-    return as_tensor(g.leaf >= 0 ? now_[size_t(g.leaf)] : g.tensor.ptr());
+    return as_tensor(g.leaf >= 0 ? now_[size_t(g.leaf)] : g.tensor.get());
   }
   PyObject* finish();
   void let_go();
@@ -132,6 +130,6 @@ void Replay::each_object(F f) {
 }
 
 // A Python object that owns a replay.
-py::object wrap_replay(std::unique_ptr<Replay> replay);
+Ref wrap_replay(std::unique_ptr<Replay> replay);
 
 }  // namespace backtrail

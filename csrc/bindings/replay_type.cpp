@@ -1,5 +1,5 @@
 // The type Replay, as Python holds it.
-#include "bindings/caster.h"
+#include "bindings/args.h"
 #include "bindings/replay.h"
 
 #include <algorithm>
@@ -19,8 +19,8 @@ int replay_traverse(PyObject* self, visitproc visit, void* arg) {
   Replay* r = reinterpret_cast<ReplayObject*>(self)->replay;
   int stop = 0;
   if (r)
-    r->each_object([&](py::object& o) {
-      if (!stop && o) stop = visit(o.ptr(), arg);
+    r->each_object([&](Ref& o) {
+      if (!stop && o) stop = visit(o.get(), arg);
     });
   return stop;
 }
@@ -66,71 +66,72 @@ PyObject* replay_broken(PyObject* self, PyObject*) {
   return PyLong_FromLong(as_replay(self).guards.broken());
 }
 
-py::dict describe_node(const Plan& plan, const Node& node) {
-  py::dict d;
-  py::list names;
-  const size_t calls = std::max<size_t>(1, node.joined.size());
+Ref names_of(const Node& node) {
+  Ref names = Ref::made(PyList_New(0));
   auto add_fused = [&](bool wanted) {
     for (size_t i = 0; wanted && node.fused && i < node.fused->members.size(); ++i)
-      names.append(node.fused->members[i]->name);
+      append(names, PyUnicode_FromString(node.fused->members[i]->name));
   };
   add_fused(node.feeds);
   if (!node.fused || node.call.name)
-    for (size_t i = 0; i < calls; ++i) names.append(node.step->name);
+    for (size_t i = 0; i < std::max<size_t>(1, node.joined.size()); ++i)
+      append(names, PyUnicode_FromString(node.step->name));
   add_fused(!node.feeds);
-  d["ops"] = names;
-  d["kind"] = node.fused                           ? "fused"
-              : node.step->kind == Step::op        ? "op"
-              : node.step->kind == Step::pointwise ? "pointwise"
-              : node.step->kind == Step::constant  ? "constant"
-                                                   : "update";
-  auto arrays = [&](const std::vector<Array>& list) {
-    py::list all;
-    for (const Array& a : list)
-      if (a)
-        all.append(
-            py::make_tuple(py::cast(a.shape), py::cast(a.dtype), a.numel() * int64_t(a.item())));
-    return all;
-  };
-  d["inputs"] = arrays(node.in);
+  return names;
+}
+
+// (shape, dtype, bytes) of each.
+Ref describe_arrays(const std::vector<Array>& list) {
+  Ref all = Ref::made(PyList_New(0));
+  for (const Array& a : list)
+    if (a)
+      append(all, Py_BuildValue("(NOL)", size_of(a.shape), dtype_objects[int(a.dtype)],
+                                (long long)(a.numel() * int64_t(a.item()))));
+  return all;
+}
+
+PyObject* describe_node(const Plan& plan, const Node& node) {
   std::vector<Array> results = node.out;
   if (node.fused)
     for (size_t k = 1; k < node.fused->arrays.size(); k += 2)
       if (node.fused->arrays[k][0].storage->data) results.push_back(node.fused->arrays[k][0]);
-  d["outputs"] = arrays(results);
-  d["flops"] = plan.flops(node);
-  d["bytes"] = plan.bytes(node);
-  return d;
+  const char* kind = node.fused                           ? "fused"
+                     : node.step->kind == Step::op        ? "op"
+                     : node.step->kind == Step::pointwise ? "pointwise"
+                     : node.step->kind == Step::constant  ? "constant"
+                                                          : "update";
+  const Ref names = names_of(node), in = describe_arrays(node.in), out = describe_arrays(results);
+  return Py_BuildValue("{sOsssOsOsdsd}", "ops", names.get(), "kind", kind, "inputs", in.get(),
+                       "outputs", out.get(), "flops", plan.flops(node), "bytes", plan.bytes(node));
 }
 
 PyObject* replay_nodes(PyObject* self, PyObject*) {
   return guarded([&]() -> PyObject* {
-    const Plan& plan = *as_replay(self).plan;
-    py::list all;
-    for (const Node& node : plan.nodes) all.append(describe_node(plan, node));
-    py::dict d;
-    d["nodes"] = all;
-    d["recorded"] = plan.capture().steps.size();
-    d["dead"] = plan.dead;
-    d["folded"] = plan.folded;
-    d["arena_bytes"] = plan.arena_bytes;
-    d["unshared_bytes"] = plan.unshared_bytes;
-    d["constant_bytes"] = plan.constant_bytes;
-    d["guards"] = as_replay(self).guards.size();
-    d["draws"] = as_replay(self).draws.size();
-    return d.release().ptr();
+    const Replay& r = as_replay(self);
+    const Plan& plan = *r.plan;
+    Ref all = Ref::made(PyList_New(0));
+    for (const Node& node : plan.nodes) append(all, describe_node(plan, node));
+    return Py_BuildValue(
+        "{sOsnsnsnsLsLsLsnsn}", "nodes", all.get(), "recorded",
+        Py_ssize_t(plan.capture().steps.size()), "dead", Py_ssize_t(plan.dead), "folded",
+        Py_ssize_t(plan.folded), "arena_bytes", (long long)plan.arena_bytes, "unshared_bytes",
+        (long long)plan.unshared_bytes, "constant_bytes", (long long)plan.constant_bytes, "guards",
+        Py_ssize_t(r.guards.size()), "draws", Py_ssize_t(r.draws.size()));
   });
 }
 
 PyObject* replay_profile(PyObject* self, PyObject* runs) {
   const long n = PyLong_AsLong(runs);
   if (PyErr_Occurred()) return nullptr;
-  return guarded(
-      [&]() -> PyObject* { return py::cast(as_replay(self).profile(int(n))).release().ptr(); });
+  return guarded([&] {
+    Ref seconds = Ref::made(PyList_New(0));
+    for (const double s : as_replay(self).profile(int(n))) append(seconds, PyFloat_FromDouble(s));
+    return seconds.release();
+  });
 }
 
 PyMethodDef methods[] = {
-    {"call", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(replay_call)), METH_FASTCALL,
+    {"call", fast(replay_call), METH_FASTCALL,
      "call(args, kwargs, draws=None): the result, or NotImplemented."},
     {"draws", replay_draws, METH_NOARGS, "(seed, offset) of every draw of the last run."},
     {"broken", replay_broken, METH_NOARGS, "Number of the first guard that does not hold, or -1."},
@@ -150,18 +151,17 @@ PyType_Spec spec = {"backtrail._core.Replay", sizeof(ReplayObject), 0,
 
 }  // namespace
 
-py::object wrap_replay(std::unique_ptr<Replay> replay) {
-  PyObject* self = ReplayType->tp_alloc(ReplayType, 0);
-  if (!self) throw py::error_already_set();
-  reinterpret_cast<ReplayObject*>(self)->replay = replay.release();
-  return py::reinterpret_steal<py::object>(self);
+Ref wrap_replay(std::unique_ptr<Replay> replay) {
+  Ref self = Ref::made(ReplayType->tp_alloc(ReplayType, 0));
+  reinterpret_cast<ReplayObject*>(self.get())->replay = replay.release();
+  return self;
 }
 
-void bind_replay(py::module_& m) {
+bool add_replay_type(PyObject* module) {
   PyObject* type = PyType_FromSpec(&spec);
-  if (!type) throw py::error_already_set();
+  if (!type) return false;
   ReplayType = reinterpret_cast<PyTypeObject*>(type);
-  m.add_object("Replay", type);
+  return PyModule_AddObjectRef(module, "Replay", type) == 0;
 }
 
 }  // namespace backtrail

@@ -1,8 +1,6 @@
 // Learning, comparing and rebuilding the form of arguments.
 #include "bindings/spec.h"
 
-namespace py = pybind11;
-
 namespace backtrail {
 
 bool same_value(PyObject* a, PyObject* b) {
@@ -29,9 +27,7 @@ bool same_value(PyObject* a, PyObject* b) {
 
 Spec Spec::learn(PyObject* o, std::vector<PyObject*>& leaves) {
   Spec s;
-  auto type = [&] {
-    return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(o)));
-  };
+  auto type = [&] { return Ref::borrow(reinterpret_cast<PyObject*>(Py_TYPE(o))); };
   if (is_tensor(o)) {
     const TensorObject* t = as_tensor(o);
     s.kind = tensor;
@@ -53,21 +49,21 @@ Spec Spec::learn(PyObject* o, std::vector<PyObject*>& leaves) {
     s.value = type();
     PyObject *key, *item;
     Py_ssize_t at = 0;
-    py::list keys;
+    const Ref keys = Ref::made(PyList_New(0));
     while (PyDict_Next(o, &at, &key, &item)) {
-      keys.append(py::reinterpret_borrow<py::object>(key));
+      append(keys, Py_NewRef(key));
       s.children.push_back(learn(item, leaves));
     }
-    s.keys = py::tuple(keys);
+    s.keys = Ref::made(PyList_AsTuple(keys.get()));
   } else {
-    s.value = py::reinterpret_borrow<py::object>(o);
+    s.value = Ref::borrow(o);
   }
   return s;
 }
 
 bool Spec::matches(PyObject* o, PyObject** leaves) const {
-  if (kind == constant) return same_value(value.ptr(), o);
-  if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != value.ptr()) return false;
+  if (kind == constant) return same_value(value.get(), o);
+  if (reinterpret_cast<PyObject*>(Py_TYPE(o)) != value.get()) return false;
   if (kind == tensor) {
     const TensorObject* t = as_tensor(o);
     leaves[leaf] = o;
@@ -78,7 +74,7 @@ bool Spec::matches(PyObject* o, PyObject** leaves) const {
   if (kind == dict) {
     if (PyDict_GET_SIZE(o) != n) return false;
     for (Py_ssize_t i = 0; i < n; ++i) {
-      PyObject* item = PyDict_GetItemWithError(o, PyTuple_GET_ITEM(keys.ptr(), i));
+      PyObject* item = PyDict_GetItemWithError(o, PyTuple_GET_ITEM(keys.get(), i));
       if (!item) {
         PyErr_Clear();
         return false;
@@ -95,7 +91,7 @@ bool Spec::matches(PyObject* o, PyObject** leaves) const {
 
 PyObject* Spec::build(PyObject* const* leaves) const {
   if (kind == tensor) return Py_NewRef(leaves[leaf]);
-  if (kind == constant) return Py_NewRef(value.ptr());
+  if (kind == constant) return Py_NewRef(value.get());
   const Py_ssize_t n = Py_ssize_t(children.size());
   PyObject* made = kind == dict ? PyDict_New() : kind == list ? PyList_New(n) : PyTuple_New(n);
   for (Py_ssize_t i = 0; made && i < n; ++i) {
@@ -103,7 +99,7 @@ PyObject* Spec::build(PyObject* const* leaves) const {
     if (!item) {
       Py_CLEAR(made);
     } else if (kind == dict) {
-      PyDict_SetItem(made, PyTuple_GET_ITEM(keys.ptr(), i), item);
+      PyDict_SetItem(made, PyTuple_GET_ITEM(keys.get(), i), item);
       Py_DECREF(item);
     } else if (kind == list) {
       PyList_SET_ITEM(made, i, item);
@@ -112,11 +108,11 @@ PyObject* Spec::build(PyObject* const* leaves) const {
     }
   }
   // A named tuple, or another subclass.
-  if (made && kind == tuple && value.ptr() != reinterpret_cast<PyObject*>(&PyTuple_Type)) {
-    PyObject* make = PyObject_GetAttrString(value.ptr(), "_make");
+  if (made && kind == tuple && value.get() != reinterpret_cast<PyObject*>(&PyTuple_Type)) {
+    PyObject* make = PyObject_GetAttrString(value.get(), "_make");
     if (!make) PyErr_Clear();
     PyObject* plain = made;
-    made = PyObject_CallOneArg(make ? make : value.ptr(), plain);
+    made = PyObject_CallOneArg(make ? make : value.get(), plain);
     Py_DECREF(plain);
     Py_XDECREF(make);
   }

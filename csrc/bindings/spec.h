@@ -1,9 +1,10 @@
 // The form of a call's arguments or results: nested lists, tuples and dicts of tensors and
 // constants.
 #pragma once
-#include <pybind11/pybind11.h>
+#include "bindings/objects.h"  // Python.h first
+#include "bindings/ref.h"
 
-#include "bindings/objects.h"
+#include <vector>
 
 namespace backtrail {
 
@@ -12,8 +13,8 @@ bool same_value(PyObject* a, PyObject* b);
 
 struct Spec {
   enum Kind : uint8_t { tensor, constant, list, tuple, dict } kind = constant;
-  pybind11::object value;  // the constant; the type of a tensor, list, tuple or dict
-  pybind11::object keys;   // of a dict: a tuple
+  Ref value;  // the constant; the type of a tensor, list, tuple or dict
+  Ref keys;   // of a dict: a tuple
   std::vector<Spec> children;
   int leaf = -1;  // number of a tensor
   // of a tensor argument

@@ -104,7 +104,7 @@ class Adam(Optimizer):
                 exp_avgs,
                 exp_avg_sqs,
                 max_exp_avg_sqs if amsgrad else None,
-                step=step,
+                step=int(step),
                 lr=float(group["lr"]),
                 beta1=float(beta1),
                 beta2=float(beta2),

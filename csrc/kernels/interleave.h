@@ -21,7 +21,7 @@ BACKTRAIL_INLINE V every_other(V a, V b) {
   typename V::Reg all[2 * kRegs];
   V y;
   for (int i = 0; i < kRegs; ++i) all[i] = a.r[i], all[kRegs + i] = b.r[i];
-  BACKTRAIL_EACH_REG y.r[i] = every_other<First>(all[2 * i], all[2 * i + 1], LanesOfReg<V>());
+  BACKTRAIL_EACH_REG(y.r[i] = every_other<First>(all[2 * i], all[2 * i + 1], LanesOfReg<V>());)
   return y;
 }
 
@@ -34,10 +34,8 @@ BACKTRAIL_INLINE Reg alternate(Reg a, Reg b, std::index_sequence<I...>) {
 template <class V>
 BACKTRAIL_INLINE void alternate(V a, V b, V& first, V& second) {
   typename V::Reg all[2 * kRegs];
-  BACKTRAIL_EACH_REG {
-    all[2 * i] = alternate<0>(a.r[i], b.r[i], LanesOfReg<V>());
-    all[2 * i + 1] = alternate<1>(a.r[i], b.r[i], LanesOfReg<V>());
-  }
+  BACKTRAIL_EACH_REG(all[2 * i] = alternate<0>(a.r[i], b.r[i], LanesOfReg<V>());
+                     all[2 * i + 1] = alternate<1>(a.r[i], b.r[i], LanesOfReg<V>());)
   for (int i = 0; i < kRegs; ++i) first.r[i] = all[i], second.r[i] = all[kRegs + i];
 }
 

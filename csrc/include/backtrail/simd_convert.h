@@ -11,22 +11,21 @@ inline namespace BACKTRAIL_TARGET {
 template <class To, class From>
 BACKTRAIL_INLINE Vec<To> convert(Vec<From> x) {
   Vec<To> y;
-  BACKTRAIL_EACH_REG y.r[i] = __builtin_convertvector(x.r[i], native::Reg<To>);
+  BACKTRAIL_EACH_REG(y.r[i] = __builtin_convertvector(x.r[i], native::Reg<To>);)
   return y;
 }
 // Lanes [0, 8) and [8, 16) of floats as doubles, and both rounded back.
 BACKTRAIL_INLINE Vec<double> low_as_double(Vec<float> x) {
   Vec<double> y;
-  BACKTRAIL_EACH_REG y.r[i] =
-      i % 2 ? native::widen_high(x.r[i / 2]) : native::widen_low(x.r[i / 2]);
+  BACKTRAIL_EACH_REG(y.r[i] =
+                         i % 2 ? native::widen_high(x.r[i / 2]) : native::widen_low(x.r[i / 2]);)
   return y;
 }
 BACKTRAIL_INLINE Vec<double> high_as_double(Vec<float> x) {
   Vec<double> y;
-  BACKTRAIL_EACH_REG {
-    const int from = kRegs + i;
-    y.r[i] = from % 2 ? native::widen_high(x.r[from / 2]) : native::widen_low(x.r[from / 2]);
-  }
+  BACKTRAIL_EACH_REG(const int from = kRegs + i; y.r[i] = from % 2
+                                                              ? native::widen_high(x.r[from / 2])
+                                                              : native::widen_low(x.r[from / 2]);)
   return y;
 }
 BACKTRAIL_INLINE Vec<float> to_float(Vec<double> low, Vec<double> high) {
@@ -45,7 +44,7 @@ BACKTRAIL_INLINE Vec<float> to_float(Vec<double> low, Vec<double> high) {
 // bfloat16: the upper half of a float's bits.
 BACKTRAIL_INLINE Vec<float> load_bf16(const uint16_t* p) {
   Vec<int32_t> bits;
-  BACKTRAIL_EACH_REG bits.r[i] = native::load_u16(p + i * Vec<float>::kLanesPerReg);
+  BACKTRAIL_EACH_REG(bits.r[i] = native::load_u16(p + i * Vec<float>::kLanesPerReg);)
   return (bits << 16).bits_as<float>();
 }
 // Rounds to the nearest even; NaN stays NaN, made quiet.
@@ -53,7 +52,7 @@ BACKTRAIL_INLINE void store_bf16(Vec<float> x, uint16_t* p) {
   using I = Vec<int32_t>;
   I bits = x.bits_as<int32_t>(), odd = (bits >> 16) & I(1);
   I y = select(isnan(x), bits | I(1 << 22), bits + odd + I(0x7FFF)) >> 16;
-  BACKTRAIL_EACH_REG native::store_u16(p + i * Vec<float>::kLanesPerReg, y.r[i]);
+  BACKTRAIL_EACH_REG(native::store_u16(p + i * Vec<float>::kLanesPerReg, y.r[i]);)
 }
 BACKTRAIL_INLINE Vec<float> load_bf16(const uint16_t* p, int64_t n) {
   uint16_t all[Vec<float>::lanes] = {};

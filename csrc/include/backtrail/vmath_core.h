@@ -120,10 +120,8 @@ BACKTRAIL_INLINE Vec<T> clamp(Vec<T> x, double low, double high) {
 // Eight lanes as doubles, from register `first` on.
 BACKTRAIL_INLINE Vec<double> half_as_double(const Vec<float>& x, int first) {
   Vec<double> d;
-  BACKTRAIL_EACH_REG {
-    native::F32 from = x.r[first + i / 2];
-    d.r[i] = i % 2 ? native::widen_high(from) : native::widen_low(from);
-  }
+  BACKTRAIL_EACH_REG(native::F32 from = x.r[first + i / 2];
+                     d.r[i] = i % 2 ? native::widen_high(from) : native::widen_low(from);)
   return d;
 }
 // Runs a function of doubles on the two halves of a float vector.

@@ -252,20 +252,9 @@ inline A load_argument(const void* p, int64_t i, int64_t n) {
     return A::load(static_cast<const bool*>(p) + i, n);
 }
 
-template <class A, class T>
-inline auto room_of(char* room) {
-  if constexpr (std::is_same_v<A, Vec<T>>)
-    return reinterpret_cast<T*>(room);
-  else
-    return reinterpret_cast<bool*>(room);
-}
-
 // The loop of every pointwise kernel. `f` takes the inputs, then the attributes. The tail runs the
 // same vector code on padded lanes, so that a value does not depend on its position.
-//
-// `once`: the tail goes through padded copies, so that the code of `f`, which is long, stands here
-// once and not twice.
-template <bool once, class T, class F, class... In, std::size_t... I, std::size_t... K>
+template <class T, class F, class... In, std::size_t... I, std::size_t... K>
 inline void pointwise_loop(void* out, const void* const* in, const int64_t* mask, int64_t n,
                            const double* attrs, F f, meta::List<In...>, std::index_sequence<I...>,
                            std::index_sequence<K...>) {
@@ -274,34 +263,15 @@ inline void pointwise_loop(void* out, const void* const* in, const int64_t* mask
   using Out = std::conditional_t<std::is_same_v<Result, V>, T, bool>;
   constexpr int64_t L = V::lanes;
   Out* o = static_cast<Out*>(out);
+  // Copies that no store to `out` can change: they stay in registers.
+  const void* const p[] = {in[I]...};
+  const int64_t m[] = {mask[I]...};
   [[maybe_unused]] const V a[sizeof...(K) + 1] = {V(attrs[K])..., V(0)};
   int64_t i = 0;
-  if constexpr (!once) {
-    // Copies that no store to `out` can change: they stay in registers.
-    const void* const p[] = {in[I]...};
-    const int64_t m[] = {mask[I]...};
-    for (; i + L <= n; i += L) f(load_argument<In, T>(p[I], i & m[I])..., a[K]...).store(o + i);
-    if (const int64_t rest = n - i; rest > 0)
-      f((m[I] ? load_argument<In, T>(p[I], i, rest) : load_argument<In, T>(p[I], 0))..., a[K]...)
-          .store(o + i, rest);
-  } else {
-    alignas(64) char room[sizeof...(I)][64];
-    alignas(64) Out last[L];
-    const void* p[] = {in[I]...};
-    int64_t m[] = {mask[I]...};
-    Out* to = o;
-    for (int64_t end = n - n % L;; end = L) {
-      for (; i < end; i += L) f(load_argument<In, T>(p[I], i & m[I])..., a[K]...).store(to + i);
-      const int64_t done = n - n % L, rest = n % L;
-      if (rest == 0) return;
-      if (to == last) return Result::load(last).store(o + done, rest);
-      ((m[I] ? load_argument<In, T>(p[I], done, rest).store(room_of<In, T>(room[I])) : void(),
-        p[I] = m[I] ? room[I] : p[I]),
-       ...);
-      to = last;
-      i = 0;
-    }
-  }
+  for (; i + L <= n; i += L) f(load_argument<In, T>(p[I], i & m[I])..., a[K]...).store(o + i);
+  if (int64_t rest = n - i; rest > 0)
+    f((m[I] ? load_argument<In, T>(p[I], i, rest) : load_argument<In, T>(p[I], 0))..., a[K]...)
+        .store(o + i, rest);
 }
 
 // The kernels of one op for elements of type T.
@@ -309,14 +279,13 @@ template <class Op, class T>
 struct Kernel {
   using V = Vec<T>;
   using AttrIndex = std::make_index_sequence<std::size_t(meta::Attrs<Op>::count)>;
-  static constexpr bool kOnce = meta::Cost<Op>::value >= 1;
 
   // Flattened: what an op calls works in registers only inside of the loop.
   [[gnu::flatten]] static void forward(void* out, const void* const* in, const int64_t* mask,
                                        int64_t n, const double* attrs) {
     using In = meta::Inputs<Op, V>;
     const Op op = meta::instance<Op>(attrs);
-    pointwise_loop<kOnce, T>(
+    pointwise_loop<T>(
         out, in, mask, n, attrs,
         [&op](const auto&... a) BACKTRAIL_ALWAYS_INLINE { return op.template forward<V>(a...); },
         In{}, std::make_index_sequence<std::size_t(In::size)>{}, AttrIndex{});
@@ -327,7 +296,7 @@ struct Kernel {
                                    const double* attrs) {
     using In = meta::VjpInputs<Op, derived, V>;
     const Op op = meta::instance<Op>(attrs);
-    pointwise_loop<kOnce, T>(
+    pointwise_loop<T>(
         out, in, mask, n, attrs,
         [&op](const V& g, const auto&... a)
             BACKTRAIL_ALWAYS_INLINE { return meta::vjp<Op, I, derived>(op, g, a...); },

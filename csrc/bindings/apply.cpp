@@ -1,7 +1,9 @@
 // The door of every operation: apply(op, inputs, attrs) computes, and records a node when a
 // gradient will be wanted. A plain C function: a call costs tens of nanoseconds, not hundreds.
 #include "bindings/attributes.h"  // Python.h first
+#include "bindings/numbers.h"
 #include "bindings/recording.h"
+#include "bindings/ref.h"
 
 #include "core/parallel.h"
 #include "exec/loop.h"
@@ -28,36 +30,22 @@ struct GilRelease {
        Py_TYPE(o)->tp_name);
 }
 
-// A Python number as an operand; its category (bool, integer, floating) and whether it was one.
-int number_of(const Op& op, int j, PyObject* o, Operand& out) {
-  if (PyFloat_Check(o)) {
-    out.number = PyFloat_AS_DOUBLE(o);
-    return 2;
+// A number of Python or NumPy as an operand; its category (bool, integer, floating). `fits` is
+// cleared where 64 bits do not hold an integer.
+int operand_of(const Op& op, int j, PyObject* o, Operand& out, bool& fits) {
+  Number n;
+  if (!number_of(o, n)) bad_input(op, j, o);
+  out.number = n.f;
+  if (n.category < 2) {
+    out.integer = n.i;
+    fits &= n.fits;
   }
-  if (PyLong_Check(o)) {
-    out.number = PyLong_AsDouble(o);
-    int overflow;
-    out.integer = PyLong_AsLongLongAndOverflow(o, &overflow);
-    if (PyErr_Occurred()) {
-      PyErr_Clear();
-      fail(ErrorKind::runtime, "%s: input %d is an integer too large for a float", op.name, j);
-    }
-    return PyBool_Check(o) ? 0 : 1;
-  }
-  // NumPy's scalars and the like: a number, but not a sequence.
-  if (PyNumber_Check(o) && !PySequence_Check(o) && o != Py_None) {
-    const bool whole = PyIndex_Check(o);
-    PyObject* f = PyNumber_Float(o);
-    if (!f) {
-      PyErr_Clear();
-      bad_input(op, j, o);
-    }
-    out.number = PyFloat_AS_DOUBLE(f);
-    out.integer = whole ? int64_t(out.number) : 0;
-    Py_DECREF(f);
-    return whole ? 1 : 2;
-  }
-  bad_input(op, j, o);
+  return n.category;
+}
+
+[[noreturn]] void too_large(const Op& op) {
+  PyErr_Format(PyExc_OverflowError, "%s: an integer does not fit in the 64 bits of int64", op.name);
+  throw_raised();
 }
 
 // PyTorch's type promotion: tensors with dimensions decide, then 0-dim tensors, then numbers; a
@@ -98,7 +86,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   Operand in[kMaxInputs];
   Promotion types;
   const Array* first = nullptr;
-  bool same_shape = true;
+  bool same_shape = true, fits = true;
   for (int j = 0; j < n; ++j) {
     PyObject* o = PyTuple_GET_ITEM(inputs, j);
     const bool mask = r.mask_inputs >> j & 1;
@@ -111,7 +99,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
         same_shape = false;
       if (!mask) types.add(a.ndim() ? 0 : 1, a.dtype);
     } else {
-      int cat = number_of(op, j, o, in[j]);
+      int cat = operand_of(op, j, o, in[j], fits);
       if (!mask) types.add(2, number_dtype(cat));
     }
   }
@@ -131,6 +119,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
     fail(ErrorKind::type, "%s: not defined for %s; expected integers or bools", op.name,
          dtype_name(dtype));
   }
+  if (!fits && compute == DType::i64) too_large(op);
   if (r.mask_output) dtype = DType::b8;
   Array& out = result.out[0];
   if (target) {
@@ -398,10 +387,11 @@ PyObject* result_type(PyObject*, PyObject* const* args, Py_ssize_t n) {
     if (n == 0) fail(ErrorKind::type, "result_type: expected at least one tensor or number");
     for (Py_ssize_t j = 0; j < n; ++j) {
       Operand o;
+      bool fits;
       if (is_tensor(args[j]))
         types.add(as_tensor(args[j])->array.ndim() ? 0 : 1, as_tensor(args[j])->array.dtype);
       else
-        types.add(2, number_dtype(number_of(op, int(j), args[j], o)));
+        types.add(2, number_dtype(operand_of(op, int(j), args[j], o, fits)));
     }
     return Py_NewRef(dtype_objects[int(types.result())]);
   });

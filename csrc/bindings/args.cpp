@@ -74,8 +74,8 @@ const char* Args::text(int i, const char* name) const {
 }
 
 DType Args::dtype(int i, const char* name) const {
-  for (int t = 0; t < kDTypes; ++t)
-    if (dtype_objects[t] == (*this)[i]) return DType(t);
+  DType found;
+  if (find_dtype((*this)[i], found)) return found;
   wrong(i, name, "a dtype such as float32");
 }
 

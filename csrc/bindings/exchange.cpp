@@ -49,19 +49,21 @@ Array array_on(PyObject* source) {
   try {
     Array a;
     a.dtype = buffer_dtype(*view);
-    int64_t low = 0, high = 0;
-    for (int i = 0; i < view->ndim; ++i) {
-      a.shape.push(view->shape[i]);
+    int64_t high = 0;
+    for (int i = 0; i < view->ndim; ++i) a.shape.push(view->shape[i]);
+    a.strides = contiguous_strides(a.shape);
+    for (int i = 0; i < view->ndim && view->strides; ++i) {
       if (view->strides[i] % view->itemsize)
         fail(ErrorKind::value,
              "from_numpy: strides that are no multiple of the element; copy the array first");
-      a.strides.push(view->strides[i] / view->itemsize);
+      a.strides[i] = view->strides[i] / view->itemsize;
       if (view->strides[i] < 0)
         fail(ErrorKind::value,
              "from_numpy: negative strides are not supported; copy the array first");
-      high += (view->shape[i] - 1) * view->strides[i];
     }
-    const size_t bytes = size_t(high - low + view->itemsize);
+    for (int i = 0; i < view->ndim; ++i)
+      high += (a.shape[i] - 1) * a.strides[i] * int64_t(view->itemsize);
+    const size_t bytes = size_t(high + view->itemsize);
     if (a.numel() == 0 || readonly) {
       a.storage = adopt(
           view->buf, bytes, [](void*) {}, nullptr);

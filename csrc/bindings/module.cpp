@@ -41,15 +41,13 @@ object made(PyObject* o) {
 }
 
 object set_types(const args& given) {
-  const Args a = read("set_types", given, 3);
+  const Args a = read("set_types", given, 2);
   if (!PyType_Check(a[0]) ||
       !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(a[0]), TensorBaseType) ||
-      !PyType_Check(a[1]) || !PyTuple_Check(a[2]) || PyTuple_GET_SIZE(a[2]) != kDTypes)
-    fail(ErrorKind::type,
-         "set_types: expected a subclass of TensorBase, one of tuple and %d dtypes", kDTypes);
+      !PyTuple_Check(a[1]) || PyTuple_GET_SIZE(a[1]) != kDTypes)
+    fail(ErrorKind::type, "set_types: expected a subclass of TensorBase and %d dtypes", kDTypes);
   TensorType = reinterpret_cast<PyTypeObject*>(Py_NewRef(a[0]));
-  SizeType = reinterpret_cast<PyTypeObject*>(Py_NewRef(a[1]));
-  for (int i = 0; i < kDTypes; ++i) dtype_objects[i] = Py_NewRef(PyTuple_GET_ITEM(a[2], i));
+  for (int i = 0; i < kDTypes; ++i) dtype_objects[i] = Py_NewRef(PyTuple_GET_ITEM(a[1], i));
   return py::none();
 }
 
@@ -275,9 +273,10 @@ PYBIND11_MODULE(_core, m) {
     }
   });
   kernels();  // an unsuitable CPU or BACKTRAIL_ISA is an ImportError, not a crash
-  if (!make_tensor_type(m.ptr()) || !make_graph_types(m.ptr()) || !add_apply_functions(m.ptr()) ||
-      !add_engine_functions(m.ptr()) || !add_capture(m.ptr()) || !add_creation_functions(m.ptr()) ||
-      !add_exchange_functions(m.ptr()) || !add_optimizer_functions(m.ptr()))
+  if (!make_tensor_type(m.ptr()) || !make_size_type(m.ptr()) || !make_graph_types(m.ptr()) ||
+      !add_apply_functions(m.ptr()) || !add_engine_functions(m.ptr()) || !add_capture(m.ptr()) ||
+      !add_creation_functions(m.ptr()) || !add_exchange_functions(m.ptr()) ||
+      !add_optimizer_functions(m.ptr()))
     throw py::error_already_set();
   set_interrupt_check(check_signals);
 

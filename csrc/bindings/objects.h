@@ -71,6 +71,7 @@ extern PyTypeObject* SizeType;
 extern PyObject* dtype_objects[kDTypes];
 
 bool make_tensor_type(PyObject* module);
+bool make_size_type(PyObject* module);
 bool make_graph_types(PyObject* module);
 bool add_apply_functions(PyObject* module);
 bool add_engine_functions(PyObject* module);
@@ -90,7 +91,9 @@ PyObject* wrap(const Array& array, PyTypeObject* type = nullptr);
 PyObject* size_of(const Dims& shape);
 PyObject* make_op(const Op* op);
 
-// The code of a Python dtype object; throws Error(type).
+// The code of a dtype object, or of Python's float, int or bool; false for anything else.
+bool find_dtype(PyObject* o, DType& found);
+// The same; throws Error(type).
 DType dtype_of(PyObject* o);
 
 extern thread_local bool grad_mode;

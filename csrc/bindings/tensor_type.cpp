@@ -7,7 +7,6 @@ namespace backtrail {
 
 PyTypeObject* TensorBaseType = nullptr;
 PyTypeObject* TensorType = nullptr;
-PyTypeObject* SizeType = nullptr;
 PyObject* dtype_objects[kDTypes] = {};
 
 PyObject* wrap(const Array& array, PyTypeObject* type) {
@@ -18,16 +17,19 @@ PyObject* wrap(const Array& array, PyTypeObject* type) {
   return self;
 }
 
-PyObject* size_of(const Dims& shape) {
-  PyObject* t = SizeType->tp_alloc(SizeType, shape.n);
-  if (!t) return nullptr;
-  for (int i = 0; i < shape.n; ++i) PyTuple_SET_ITEM(t, i, PyLong_FromLongLong(shape[i]));
-  return t;
+bool find_dtype(PyObject* o, DType& found) {
+  for (int i = 0; i < kDTypes; ++i)
+    if (dtype_objects[i] == o) return found = DType(i), true;
+  auto is = [&](PyTypeObject& type) { return o == reinterpret_cast<PyObject*>(&type); };
+  if (is(PyFloat_Type)) return found = DType::f64, true;
+  if (is(PyLong_Type)) return found = DType::i64, true;
+  if (is(PyBool_Type)) return found = DType::b8, true;
+  return false;
 }
 
 DType dtype_of(PyObject* o) {
-  for (int i = 0; i < kDTypes; ++i)
-    if (dtype_objects[i] == o) return DType(i);
+  DType found;
+  if (find_dtype(o, found)) return found;
   PyObject* text = PyObject_Repr(o);
   std::string got = text ? PyUnicode_AsUTF8(text) : "?";
   Py_XDECREF(text);
@@ -309,7 +311,6 @@ bool make_tensor_type(PyObject* module) {
   PyObject* type = PyType_FromSpec(&spec);
   if (!type) return false;
   TensorBaseType = TensorType = reinterpret_cast<PyTypeObject*>(type);
-  SizeType = &PyTuple_Type;
   return PyModule_AddObjectRef(module, "TensorBase", type) == 0;
 }
 

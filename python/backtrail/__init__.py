@@ -37,6 +37,7 @@ from .dtypes import (
 from .formatting import set_printoptions
 from .functions.creation import *  # noqa: F403
 from .functions.functional import *  # noqa: F403
+from .functions.legacy import *  # noqa: F403
 from .functions.random import *  # noqa: F403
 from .tensor import Tensor, is_tensor
 
@@ -101,18 +102,6 @@ double = float64
 long = int64
 int = int32
 bool = bool_
-
-
-def FloatTensor(*data: Any) -> Tensor:
-    """Make a float32 tensor from data or sizes."""
-    return Tensor(*data).to(float32)
-
-
-def LongTensor(*data: Any) -> Tensor:
-    """Make an int64 tensor from data or sizes."""
-    if len(data) == 1 and not isinstance(data[0], builtins.int):
-        return tensor(data[0], dtype=int64)  # noqa: F405
-    return Tensor(*data).to(int64)
 
 
 def get_num_threads() -> builtins.int:

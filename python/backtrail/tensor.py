@@ -51,18 +51,10 @@ class Tensor(TensorBase):
 
     __slots__ = ()
 
-    def __new__(cls, *args: Any) -> Tensor:
-        from .functions.creation import empty, tensor
+    def __new__(cls, *args: Any, device: Any = None) -> Tensor:
+        from .functions.legacy import legacy
 
-        kind = get_default_dtype()
-        if len(args) == 1 and isinstance(args[0], TensorBase):
-            made = args[0]
-        elif len(args) == 1 and not isinstance(args[0], (int, Size)):
-            made = tensor(args[0], dtype=kind)
-        else:
-            shape = args[0] if len(args) == 1 and isinstance(args[0], Size) else args
-            made = empty(*shape, dtype=kind) if shape else empty(0, dtype=kind)
-        return TensorBase.__new__(cls, made)
+        return TensorBase.__new__(cls, legacy(get_default_dtype(), args, device))
 
     @classmethod
     def _make_subclass(cls, kind: type, data: Tensor, requires_grad: bool = False) -> Any:
@@ -210,10 +202,13 @@ class Tensor(TensorBase):
         return bool(_item(self))
 
     def __float__(self) -> float:
-        return float(_item(self))
+        return float(_item(self) if self._numel == 1 else _only_one(self))
 
     def __int__(self) -> int:
-        return int(_item(self))
+        return int(_item(self) if self._numel == 1 else _only_one(self))
+
+    def __complex__(self) -> complex:
+        return complex(_item(self) if self._numel == 1 else _only_one(self))
 
     def __index__(self) -> int:
         if self.dtype.is_floating_point or self._numel != 1:
@@ -231,6 +226,8 @@ class Tensor(TensorBase):
         return iter([apply(_SELECT, (self,), (0, i)) for i in range(self.shape[0])])
 
     def __contains__(self, value: Any) -> bool:
+        if not isinstance(value, (TensorBase, int, float)) and not hasattr(value, "dtype"):
+            raise RuntimeError(f"in: expected a tensor or a number; got {type(value).__name__}")
         return bool(apply(_EQ, (self, value)).any())
 
     def __repr__(self) -> str:
@@ -239,7 +236,9 @@ class Tensor(TensorBase):
         return tensor_repr(self)
 
     def __format__(self, spec: str) -> str:
-        return format(_item(self), spec) if self.ndim == 0 else object.__format__(self, spec)
+        if self.ndim == 0 and type(self) is Tensor:
+            return format(_item(self), spec)
+        return object.__format__(self, spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         from .serialization import rebuild
@@ -399,18 +398,28 @@ class Tensor(TensorBase):
     # ---- other dtypes, same device
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the tensor with another dtype; a device must be the CPU. `copy=True` copies."""
+        """Return the tensor with another dtype; a device must be the CPU. `copy=True` copies.
+
+        to(dtype), to(device), to(device, dtype) or to(other), then non_blocking and copy.
+        """
+        target: dtype | None = None
         copy = kwargs.pop("copy", False)
         kwargs.pop("non_blocking", None)
         kwargs.pop("memory_format", None)
-        target: dtype | None = kwargs.pop("dtype", None)
-        for arg in (*args, *kwargs.values()):
+        flags = [arg for arg in args if isinstance(arg, bool)]  # non_blocking, copy
+        if len(flags) > 1:
+            copy = flags[1]
+        for arg in (*args, *(kwargs.pop(n, None) for n in ("device", "dtype", "other"))):
             if isinstance(arg, dtype):
                 target = arg
             elif isinstance(arg, TensorBase):
                 target = arg.dtype
+            elif arg is float or arg is int or arg is bool:
+                target = dtypes.as_dtype(arg)
             elif arg is not None and not isinstance(arg, bool):
-                device(arg)
+                dtypes.check_device(arg)
+        if kwargs:
+            raise TypeError(f"to: unexpected arguments {', '.join(kwargs)}")
         if target is None or target is self.dtype:
             return apply(_CLONE, (self,)) if copy else self
         return apply(_CAST, (self,), (target.code,))
@@ -419,7 +428,7 @@ class Tensor(TensorBase):
         """Return the tensor with the dtype of `other`."""
         return self.to(other.dtype)
 
-    def cpu(self) -> Tensor:
+    def cpu(self, memory_format: Any = None) -> Tensor:
         return self
 
     def cuda(self, *_: Any, **__: Any) -> Tensor:
@@ -430,6 +439,14 @@ class Tensor(TensorBase):
 
     def share_memory_(self) -> Tensor:
         return self
+
+
+def _only_one(x: Tensor) -> Any:
+    # matplotlib and others try float(x), and go on with its elements after a ValueError.
+    raise ValueError(
+        f"only tensors of one element can be converted to a Python number; this one has shape "
+        f"{tuple(x.shape)}"
+    )
 
 
 def _power(base: Any, exponent: Any) -> Tensor:
@@ -456,5 +473,5 @@ def method(function: F) -> F:
     return function
 
 
-set_types(Tensor, Size, dtypes.ALL)
+set_types(Tensor, dtypes.ALL)
 _ONE = full((), 1.0, dtypes.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, isfinite
+from operator import index
 from typing import Any
 
 from .. import _core, dtypes
@@ -39,15 +41,21 @@ __all__ = [
 
 
 def tensor(
-    data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """Make a tensor that copies `data`: a number, nested sequences of numbers, or an array.
 
-    The dtype is that of the array; for Python numbers bool, int64 or the default float type.
-    Raises ValueError for ragged sequences, TypeError for what is no number.
+    The dtype is that of the array or of NumPy's numbers; for Python's bool, int64 or the default
+    float type. Raises ValueError for ragged sequences, TypeError for what is no number,
+    RuntimeError for numbers that do not fit in `dtype`.
     """
     if device is not None:
-        dtypes.device(device)
+        dtypes.check_device(device)
     if isinstance(data, Tensor):
         made = apply(ops["clone"], (data.detach(),))
     elif hasattr(data, "__array_interface__"):
@@ -55,7 +63,7 @@ def tensor(
     else:
         made = _core.from_data(data, dtype, get_default_dtype())
     if dtype is not None:
-        made = made.to(dtype)
+        made = made.to(dtypes.as_dtype(dtype, "tensor: dtype"))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -63,12 +71,20 @@ def tensor(
 
 def _from_array(array: Any) -> Tensor:
     """A tensor on a NumPy array's memory, converting what has no type of ours."""
-    name = getattr(array.dtype, "name", "")
+    if not hasattr(array, "dtype"):  # another library's, by its interface
+        import numpy as np
+
+        array = np.asarray(array)
+    name = array.dtype.name
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"tensor: cannot make elements from an array of dtype {name}")
     if name in ("float16", "longdouble", "float128"):
         array = array.astype("float32" if name == "float16" else "float64")
     elif name in ("int16", "int8", "uint16"):
         array = array.astype("int32")
     elif name in ("uint32", "uint64"):
+        if array.size and array.max() > 2**63 - 1:
+            raise RuntimeError(f"tensor: {array.max()} of {name} does not fit in int64")
         array = array.astype("int64")
     if not array.flags.aligned or min(array.strides, default=0) < 0:
         array = array.copy()
@@ -82,20 +98,36 @@ def from_numpy(ndarray: Any) -> Tensor:
 
     A read-only array is copied. Raises TypeError for dtypes that have no counterpart.
     """
+    kind = getattr(ndarray, "dtype", None)
+    if kind is not None and getattr(kind, "kind", "f") not in "biuf":
+        raise TypeError(f"from_numpy: an array of dtype {kind} has no counterpart")
     return _core.from_buffer(ndarray)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """Make a tensor of data, sharing its memory where that is possible."""
+    dtypes.check_device(device)
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(dtype)
+        return data if dtype is None else data.to(dtypes.as_dtype(dtype))
     if hasattr(data, "__array_interface__"):
         made = _from_array(data)
-        return made if dtype is None else made.to(dtype)
-    return tensor(data, dtype=dtype, device=device)
+        return made if dtype is None else made.to(dtypes.as_dtype(dtype))
+    return tensor(data, dtype=dtype)
 
 
-asarray = as_tensor
+def asarray(
+    obj: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Make a tensor of data, sharing its memory where that is possible unless `copy`."""
+    made = as_tensor(obj, dtype, device)
+    if copy or (requires_grad and made is obj):
+        made = apply(ops["clone"], (made.detach(),))
+    return _made(made, requires_grad)
 
 
 def from_dlpack(source: Any) -> Tensor:
@@ -108,21 +140,55 @@ def to_dlpack(t: Tensor) -> Any:
     return t.__dlpack__()
 
 
+_FORMATS = {"float32": "f", "float64": "d", "int64": "q", "int32": "i", "uint8": "B", "bool": "?"}
+
+
 def frombuffer(
     buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
 ) -> Tensor:
-    """Make a tensor from the bytes of a buffer, copied."""
-    data = memoryview(buffer).cast("B")[offset:]
-    n = len(data) // dtype.itemsize if count < 0 else count
-    made = _core.from_bytes(data[: n * dtype.itemsize], dtype, (n,))
-    made.requires_grad = requires_grad
-    return made
+    """Make a tensor on the bytes of a buffer, which it holds; changes show on both sides.
+
+    What is read-only, bfloat16 or lies at an address that is no multiple of the element is copied.
+    """
+    dtype = dtypes.as_dtype(dtype, "frombuffer: dtype")
+    data = memoryview(buffer).cast("B")
+    length = len(data)
+    if not 0 <= offset <= length:
+        raise ValueError(f"frombuffer: offset is {offset}; the buffer has {length} bytes")
+    n = (length - offset) // dtype.itemsize if count < 0 else count
+    if n == 0:
+        raise ValueError(f"frombuffer: no element in {length} bytes from {offset}, count {count}")
+    if offset + n * dtype.itemsize > length or (count < 0 and (length - offset) % dtype.itemsize):
+        raise ValueError(
+            f"frombuffer: {length} bytes from {offset} on do not hold {n} elements of {dtype}"
+        )
+    data = data[offset : offset + n * dtype.itemsize]
+    if dtype.name not in _FORMATS or data.readonly or offset % dtype.itemsize:
+        made = _core.from_bytes(data, dtype, (n,))
+    else:
+        made = _core.from_buffer(data.cast(_FORMATS[dtype.name]))
+    return _made(made, requires_grad)
 
 
-def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and not isinstance(size[0], int) and hasattr(size[0], "__iter__"):
-        size = tuple(size[0])
-    return tuple(int(n) for n in size)
+def _shape(name: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape given as sizes one by one or as one sequence; each an int, or as good as one."""
+    if len(sizes) == 1:
+        first = sizes[0]
+        if isinstance(first, (tuple, list)) or (
+            type(first) is not int
+            and hasattr(first, "__iter__")
+            and not hasattr(first, "__index__")
+        ):
+            sizes = first
+        elif getattr(first, "ndim", 0):
+            sizes = tuple(first)
+    try:
+        return tuple(map(index, sizes))
+    except TypeError:
+        wrong = next((n for n in sizes if not hasattr(n, "__index__")), sizes)
+        raise TypeError(
+            f"{name}: sizes must be ints; got {wrong!r} ({type(wrong).__name__})"
+        ) from None
 
 
 def _made(t: Tensor, requires_grad: bool) -> Tensor:
@@ -132,42 +198,69 @@ def _made(t: Tensor, requires_grad: bool) -> Tensor:
 
 
 def _filled(
-    size: tuple[Any, ...], value: Any, dtype: DType | None, device: Any, requires_grad: bool
+    name: str,
+    sizes: tuple[Any, ...],
+    value: Any,
+    dtype: DType | None,
+    device: Any,
+    requires_grad: bool,
 ) -> Tensor:
     if device is not None:
-        dtypes.device(device)
-    made = _core.full(_shape(size), value, get_default_dtype() if dtype is None else dtype)
+        dtypes.check_device(device)
+    made = _core.full(_shape(name, sizes), value, get_default_dtype() if dtype is None else dtype)
     return _made(made, requires_grad)
 
 
+def _given(name: str, sizes: tuple[Any, ...], size: Any) -> tuple[Any, ...]:
+    """Sizes by position, or as one sequence by the keyword `size`."""
+    if size is None:
+        return sizes
+    if sizes:
+        raise TypeError(f"{name}: sizes are given twice, by position and by the keyword size")
+    return (size,)
+
+
 def zeros(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Make a tensor of zeros."""
-    return _filled(size, 0, dtype, device, requires_grad)
+    return _filled("zeros", _given("zeros", sizes, size), 0, dtype, device, requires_grad)
 
 
 def ones(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Make a tensor of ones."""
-    return _filled(size, 1, dtype, device, requires_grad)
+    return _filled("ones", _given("ones", sizes, size), 1, dtype, device, requires_grad)
 
 
 def empty(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
     memory_format: Any = None,
 ) -> Tensor:
     """Make an uninitialised tensor."""
     if device is not None:
-        dtypes.device(device)
-    if not size or (len(size) == 1 and size[0] is None):
-        size = ((),)
-    made = _core.empty(_shape(size), get_default_dtype() if dtype is None else dtype)
-    return _made(made, requires_grad)
+        dtypes.check_device(device)
+    shape = _shape("empty", _given("empty", sizes, size))
+    return _made(_core.empty(shape, get_default_dtype() if dtype is None else dtype), requires_grad)
 
 
 def full(
@@ -175,102 +268,165 @@ def full(
     fill_value: Any,
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Make a tensor of one value; its dtype is that of the value by default."""
+    if not hasattr(size, "__iter__"):
+        raise TypeError(f"full: size must be a sequence of ints; got {type(size).__name__}")
     if isinstance(fill_value, Tensor):
         dtype, fill_value = dtype or fill_value.dtype, fill_value.item()
     if dtype is None and isinstance(fill_value, bool):
         dtype = dtypes.bool_
-    elif dtype is None and isinstance(fill_value, int):
+    elif dtype is None and hasattr(fill_value, "__index__"):
         dtype = dtypes.int64
-    return _filled((size,), fill_value, dtype, device, requires_grad)
+    return _filled("full", (size,), fill_value, dtype, device, requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """Make zeros of the shape and dtype of another tensor."""
-    return _like(input, 0, dtype, **kwargs)
+    return _like("zeros_like", input, 0, dtype, **kwargs)
 
 
 def ones_like(input: Tensor, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """Make ones of the shape and dtype of another tensor."""
-    return _like(input, 1, dtype, **kwargs)
+    return _like("ones_like", input, 1, dtype, **kwargs)
 
 
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any
 ) -> Tensor:
     """Make a tensor of one value with the shape and dtype of another tensor."""
-    return _like(input, fill_value, dtype, **kwargs)
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    return _like("full_like", input, fill_value, dtype, **kwargs)
 
 
 def empty_like(
-    input: Tensor, *, dtype: DType | None = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
-    """Make an uninitialised tensor of the shape and dtype of another."""
-    return _made(_core.empty(input.shape, dtype or input.dtype), requires_grad)
-
-
-def _like(
     input: Tensor,
-    value: Any,
-    dtype: DType | None,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
     memory_format: Any = None,
 ) -> Tensor:
-    return _filled((input.shape,), value, dtype or input.dtype, device, requires_grad)
+    """Make an uninitialised tensor of the shape and dtype of another."""
+    return empty(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def _like(
+    name: str,
+    input: Tensor,
+    value: Any,
+    dtype: DType | None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    return _filled(name, (input.shape,), value, dtype or input.dtype, device, requires_grad)
+
+
+def _number(name: str, argument: str, x: Any) -> Any:
+    """A number of Python: of a tensor of one element or of NumPy as well."""
+    if isinstance(x, (int, float)):
+        return x
+    if isinstance(x, Tensor) or (hasattr(x, "item") and not isinstance(x, (str, bytes))):
+        return _number(name, argument, x.item())
+    raise TypeError(f"{name}: {argument} must be a number; got {type(x).__name__}")
 
 
 def arange(
-    start: Any,
+    start: Any = 0,
     end: Any = None,
     step: Any = 1,
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Make start, start + step, ... below end; one argument is the end, counted from 0."""
+    """Make start, start + step, ... below end; one argument is the end, counted from 0.
+
+    The result is int64 when all are whole, else of the default float type.
+    """
+    dtypes.check_device(device)
     if end is None:
         start, end = 0, start
-    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
-    if step == 0:
-        raise RuntimeError("arange: step must not be 0")
+    start, end, step = (
+        _number("arange", name, x) for name, x in (("start", start), ("end", end), ("step", step))
+    )
+    if not all(isfinite(x) for x in (start, end, step)):
+        raise RuntimeError(f"arange: from {start} to {end} by {step}: all must be finite")
     if dtype is None:
         whole = all(isinstance(x, int) for x in (start, end, step))
         dtype = dtypes.int64 if whole else get_default_dtype()
-    span = (end - start) / step
-    if isinstance(start, int) and isinstance(end, int) and isinstance(step, int):
-        n = max(0, -((start - end) // step))
-    else:
-        n = max(0, int(-(-span // 1)))
-    if span < 0:
+    dtype = dtypes.as_dtype(dtype, "arange: dtype")
+    if dtype is dtypes.int64:
+        start, end, step = int(start), int(end), int(step)
+    if step == 0:
+        raise RuntimeError("arange: step must not be 0")
+    if (end - start) * (1 if step > 0 else -1) < 0:
         raise RuntimeError(f"arange: from {start} to {end} by {step} never arrives")
-    made = _core.arange(float(start), float(step), int(start), int(step), n, dtype)
-    return _made(made, requires_grad)
+    if all(isinstance(x, int) for x in (start, end, step)):
+        n = -((start - end) // step)
+    else:
+        steps = (end - start) / step
+        if steps >= 2**62:
+            raise RuntimeError(f"arange: from {start} to {end} by {step} has too many elements")
+        n = ceil(steps)
+    if not dtype.is_floating_point:
+        start, step = int(start), int(step)
+    for x in (start, end):
+        _core.check_fill("arange", x, dtypes.float64 if dtype.is_floating_point else dtypes.int64)
+    return _made(_core.arange(start, step, n, dtype), requires_grad)
 
 
 def linspace(
-    start: float,
-    end: float,
+    start: Any,
+    end: Any,
     steps: int,
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Make `steps` evenly spaced numbers from start to end, both included."""
+    dtypes.check_device(device)
+    start, end = _number("linspace", "start", start), _number("linspace", "end", end)
+    (steps,) = _shape("linspace", (steps,))
     if steps < 0:
         raise RuntimeError(f"linspace: steps is {steps}; it must not be negative")
-    made = _core.linspace(float(start), float(end), steps, dtype or get_default_dtype())
-    return _made(made, requires_grad)
+    dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "linspace: dtype")
+    if not dtype.is_floating_point:
+        start, end = int(start), int(end)
+    return _made(_core.linspace(float(start), float(end), steps, dtype), requires_grad)
 
 
-def logspace(start: float, end: float, steps: int, base: float = 10.0, **kwargs: Any) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
+    requires_grad: bool = False,
+    **kwargs: Any,
+) -> Tensor:
     """Make `steps` numbers from base**start to base**end, evenly spaced in their logarithm."""
-    return apply(ops["pow"], (base, linspace(start, end, steps, **kwargs)))
+    dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "logspace: dtype")
+    exponents = linspace(
+        start, end, steps, dtype=dtype if dtype.is_floating_point else dtypes.float64, **kwargs
+    )
+    return _made(apply(ops["pow"], (float(base), exponents)).to(dtype), requires_grad)
 
 
 def eye(
@@ -278,11 +434,13 @@ def eye(
     m: int | None = None,
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Make a matrix of n rows (and m columns) with ones on its diagonal."""
-    made = zeros(n, n if m is None else m, dtype=dtype, device=device)
+    made = _filled("eye", (n, n if m is None else m), 0, dtype, device, False)
     apply(ops["diagonal"], (made,), (0, 0, 1)).fill_(1)
     return _made(made, requires_grad)
 
@@ -309,16 +467,47 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return tuple(grids)
 
 
-def tril_indices(row: int, col: int, offset: int = 0) -> Tensor:
+def _triangle(
+    name: str, row: int, col: int, offset: int, lower: bool, dtype: Any, device: Any
+) -> Tensor:
+    (row, col) = _shape(name, (row, col))
+    if row < 0 or col < 0:
+        raise RuntimeError(f"{name}: got {row} rows and {col} columns; expected none negative")
+    kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype, f"{name}: dtype")
+    if kind not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"{name}: dtype is {kind}; expected int64 or int32")
+    if lower:
+        spans = [range(max(0, min(col, i + offset + 1))) for i in range(row)]
+    else:
+        spans = [range(max(0, i + offset), col) for i in range(row)]
+    rows = [i for i, span in enumerate(spans) for _ in span]
+    return tensor([rows, [j for span in spans for j in span]], dtype=kind, device=device)
+
+
+def tril_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
     """Return the row and column numbers of the lower triangle."""
-    pairs = [(i, j) for i in range(row) for j in range(max(0, min(col, i + offset + 1)))]
-    return tensor([[i for i, _ in pairs], [j for _, j in pairs]], dtype=dtypes.int64)
+    return _triangle("tril_indices", row, col, offset, True, dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0) -> Tensor:
+def triu_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
     """Return the row and column numbers of the upper triangle."""
-    pairs = [(i, j) for i in range(row) for j in range(max(0, i + offset), col)]
-    return tensor([[i for i, _ in pairs], [j for _, j in pairs]], dtype=dtypes.int64)
+    return _triangle("triu_indices", row, col, offset, False, dtype, device)
 
 
 @method
@@ -328,21 +517,21 @@ def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, **kwargs:
 
 
 @method
-def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def new_zeros(self: Tensor, *sizes: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """Make zeros with the dtype of self."""
-    return zeros(*size, dtype=dtype or self.dtype, **kwargs)
+    return zeros(*sizes, dtype=dtype or self.dtype, **kwargs)
 
 
 @method
-def new_ones(self: Tensor, *size: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def new_ones(self: Tensor, *sizes: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """Make ones with the dtype of self."""
-    return ones(*size, dtype=dtype or self.dtype, **kwargs)
+    return ones(*sizes, dtype=dtype or self.dtype, **kwargs)
 
 
 @method
-def new_empty(self: Tensor, *size: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def new_empty(self: Tensor, *sizes: Any, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """Make an uninitialised tensor with the dtype of self."""
-    return empty(*size, dtype=dtype or self.dtype, **kwargs)
+    return empty(*sizes, dtype=dtype or self.dtype, **kwargs)
 
 
 @method
@@ -354,10 +543,10 @@ def new_full(
 
 
 def _conversion(name: str, target: DType) -> None:
-    def convert(self: Tensor) -> Tensor:
-        return self.to(target)
+    def convert(self: Tensor, memory_format: Any = None) -> Tensor:
+        return self if self.dtype is target else apply(ops["cast"], (self,), (target.code,))
 
-    convert.__name__ = name
+    convert.__name__ = convert.__qualname__ = name
     convert.__doc__ = f"Return the tensor as {target.name}."
     setattr(Tensor, name, convert)
 

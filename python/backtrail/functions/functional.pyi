@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ..tensor import Tensor
 from .convolution import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
@@ -10,6 +9,7 @@ from .linalg import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .reductions import *  # noqa: F403
 from .shaping import *  # noqa: F403
+from ..tensor import Tensor
 
 def abs(input: Tensor) -> Tensor:
     """Absolute value; its slope at 0 is taken as 0."""

@@ -12,7 +12,7 @@ from .. import _core, dtypes
 from .._core import draw, get_default_dtype, refuse_value
 from ..dtypes import dtype as DType
 from ..tensor import Tensor, apply, method, ops
-from .creation import _made, _shape, tensor
+from .creation import _given, _made, _shape, tensor
 
 __all__ = [
     "Generator",
@@ -43,9 +43,14 @@ class Generator:
     """A stream of random numbers: a seed and how much of its stream has been used."""
 
     def __init__(self, device: Any = "cpu") -> None:
-        dtypes.device(device)
+        dtypes.check_device(device)
         self._seed = 67280421310721
         self._offset = 0
+
+    @property
+    def device(self) -> dtypes.device:
+        """The CPU."""
+        return dtypes.CPU
 
     def _watched(self) -> list[Any]:
         """Return nothing: a captured function goes on with the stream wherever it stands."""
@@ -133,40 +138,62 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _draw(op: str, shape: tuple[int, ...], dtype: DType, a: Any, b: Any, generator: Any) -> Tensor:
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"{op}: sizes must not be negative; got {tuple(shape)}")
     stream = (generator or default_generator)._take(_count(shape))
     return apply(ops[op], (), (shape, dtype.code, a, b, *stream))
 
 
+def _kind(name: str, dtype: Any, device: Any, default: DType | None = None) -> DType:
+    """The dtype of a draw, and a look at the device."""
+    dtypes.check_device(device)
+    if dtype is None:
+        return default or get_default_dtype()
+    return dtypes.as_dtype(dtype, f"{name}: dtype")
+
+
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Draw evenly from [0, 1)."""
-    made = _draw("uniform", _shape(size), dtype or get_default_dtype(), 0.0, 1.0, generator)
+    shape = _shape("rand", _given("rand", sizes, size))
+    made = _draw("uniform", shape, _kind("rand", dtype, device), 0.0, 1.0, generator)
     return _made(made, requires_grad)
 
 
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Draw from the normal distribution of mean 0 and standard deviation 1."""
-    made = _draw("normal", _shape(size), dtype or get_default_dtype(), 0.0, 1.0, generator)
+    shape = _shape("randn", _given("randn", sizes, size))
+    made = _draw("normal", shape, _kind("randn", dtype, device), 0.0, 1.0, generator)
     return _made(made, requires_grad)
 
 
-def rand_like(input: Tensor, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def rand_like(
+    input: Tensor, *, dtype: DType | None = None, memory_format: Any = None, **kwargs: Any
+) -> Tensor:
     """Draw evenly from [0, 1) with the shape and dtype of another tensor."""
     return rand(input.shape, dtype=dtype or input.dtype, **kwargs)
 
 
-def randn_like(input: Tensor, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
+def randn_like(
+    input: Tensor, *, dtype: DType | None = None, memory_format: Any = None, **kwargs: Any
+) -> Tensor:
     """Draw normal numbers with the shape and dtype of another tensor."""
     return randn(input.shape, dtype=dtype or input.dtype, **kwargs)
 
@@ -178,28 +205,56 @@ def randint(
     *,
     generator: Generator | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Draw integers evenly from [low, high); `randint(high, size)` starts at 0."""
-    if size is None:
+    if size is None and hasattr(high, "__iter__"):
         low, high, size = 0, low, high
-    return _draw("randint", _shape((size,)), dtype or dtypes.int64, int(low), int(high), generator)
+    elif high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError("randint: the size is missing; use randint(low, high, size)")
+    low, high = _shape("randint", (low, high))
+    kind = _kind("randint", dtype, device, dtypes.int64)
+    shape = _shape("randint", (size,))
+    if low >= high and 0 not in shape:
+        raise RuntimeError(f"randint: there is no integer in [{low}, {high})")
+    if not kind.is_floating_point and kind is not dtypes.bool_:
+        limits = dtypes.iinfo(kind)
+        if low < limits.min or high - 1 > limits.max:
+            raise RuntimeError(f"randint: [{low}, {high}) does not fit in {kind}")
+    return _made(_draw("randint", shape, kind, low, high, generator), requires_grad)
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, **kwargs: Any) -> Tensor:
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, memory_format: Any = None, **kwargs: Any
+) -> Tensor:
     """Draw integers with the shape of another tensor."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, input.shape, **{"dtype": input.dtype, **kwargs})
 
 
 def randperm(
-    n: int, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Draw an order of 0 ... n - 1."""
+    kind = _kind("randperm", dtype, device, dtypes.int64)
+    (n,) = _shape("randperm", (n,))
+    if n < 0:
+        raise RuntimeError(f"randperm: n is {n}; it must not be negative")
     stream = (generator or default_generator)._take(max(n, 1))
     order = apply(ops["randperm"], (), (n, *stream))
-    return order if dtype is None else order.to(dtype)
+    return _made(order if kind is dtypes.int64 else order.to(kind), requires_grad)
 
 
 def normal(

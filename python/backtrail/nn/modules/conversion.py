@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...dtypes import bfloat16, device as Device, dtype as DType, float32, float64
+from ...dtypes import bfloat16, check_device, device as Device, dtype as DType, float32, float64
 from ...functions.creation import empty_like
 from ...tensor import Tensor
 from .members import Tree
@@ -49,7 +49,7 @@ class Converted(Tree):
             elif isinstance(value, (Device, str)):
                 device = value
         if device is not None:
-            Device(device)  # refuses an unknown device, even when there is no tensor to move
+            check_device(device)  # refuses an unknown device, even when there is no tensor to move
         if dtype is None:
             return self
         if not dtype.is_floating_point:
@@ -92,7 +92,7 @@ class Converted(Tree):
     def to_empty(self, *, device: Device | str | None, recurse: bool = True) -> Self:
         """Give every parameter and buffer memory of its own that is not initialised."""
         if device is not None:
-            Device(device)
+            check_device(device)
         return self._apply(empty_like, recurse)
 
     def share_memory(self) -> Self:

@@ -162,9 +162,7 @@ def test_openmp_and_pybind11_live_in_one_place_each() -> None:
             assert where.parts[0] in ("core", "bindings"), where
         if "Python.h" in text:
             assert where.parts[0] == "bindings", where
-        if (
-            "#include <pybind11" in text
-        ):  # slow to compile
+        if "#include <pybind11" in text:  # slow to compile
             assert where == Path("bindings/module.cpp"), where
 
 

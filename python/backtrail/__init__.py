@@ -39,6 +39,7 @@ from .functions.creation import *  # noqa: F403
 from .functions.functional import *  # noqa: F403
 from .functions.legacy import *  # noqa: F403
 from .functions.random import *  # noqa: F403
+from .functions.ranges import *  # noqa: F403
 from .tensor import Tensor, is_tensor
 
 from . import autograd, linalg, random  # isort: skip

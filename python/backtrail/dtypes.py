@@ -33,15 +33,15 @@ class dtype:
         return _by_name, (self.name,)
 
 
-float32 = dtype("float32", 0, 4, True)
-float64 = dtype("float64", 1, 8, True)
-int64 = dtype("int64", 2, 8, False)
-int32 = dtype("int32", 3, 4, False)
-uint8 = dtype("uint8", 4, 1, False)
-bool_ = dtype("bool", 5, 1, False)  # `backtrail.bool`
-bfloat16 = dtype("bfloat16", 6, 2, True)
+float32: dtype = dtype("float32", 0, 4, True)
+float64: dtype = dtype("float64", 1, 8, True)
+int64: dtype = dtype("int64", 2, 8, False)
+int32: dtype = dtype("int32", 3, 4, False)
+uint8: dtype = dtype("uint8", 4, 1, False)
+bool_: dtype = dtype("bool", 5, 1, False)  # `backtrail.bool`
+bfloat16: dtype = dtype("bfloat16", 6, 2, True)
 
-ALL = (float32, float64, int64, int32, uint8, bool_, bfloat16)  # by code
+ALL: tuple[dtype, ...] = (float32, float64, int64, int32, uint8, bool_, bfloat16)  # by code
 
 
 def _by_name(name: str) -> dtype:
@@ -119,8 +119,10 @@ class iinfo:
         return hash(self.dtype)
 
 
-_DEVICES = """cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta
-hpu mtia privateuseone""".split()
+_DEVICES = set(
+    """cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu
+    mtia privateuseone""".split()  # noqa: SIM905
+)
 
 
 class device:

@@ -24,7 +24,7 @@ from ._core import (
     to_dlpack,
     tolist as _tolist,
 )
-from .dtypes import CPU, Size, device, dtype
+from .dtypes import CPU, device, dtype
 
 __all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 

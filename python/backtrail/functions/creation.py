@@ -25,16 +25,11 @@ __all__ = [
     "full",
     "full_like",
     "get_default_dtype",
-    "linspace",
-    "logspace",
-    "meshgrid",
     "ones",
     "ones_like",
     "set_default_dtype",
     "tensor",
     "to_dlpack",
-    "tril_indices",
-    "triu_indices",
     "zeros",
     "zeros_like",
 ]
@@ -166,7 +161,8 @@ def frombuffer(
     if dtype.name not in _FORMATS or data.readonly or offset % dtype.itemsize:
         made = _core.from_bytes(data, dtype, (n,))
     else:
-        made = _core.from_buffer(data.cast(_FORMATS[dtype.name]))
+        cast: Any = data.cast  # its format is any of six
+        made = _core.from_buffer(cast(_FORMATS[dtype.name]))
     return _made(made, requires_grad)
 
 
@@ -315,7 +311,9 @@ def empty_like(
     memory_format: Any = None,
 ) -> Tensor:
     """Make an uninitialised tensor of the shape and dtype of another."""
-    return empty(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return empty(
+        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad
+    )
 
 
 def _like(
@@ -388,47 +386,6 @@ def arange(
     return _made(_core.arange(start, step, n, dtype), requires_grad)
 
 
-def linspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    *,
-    dtype: DType | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Make `steps` evenly spaced numbers from start to end, both included."""
-    dtypes.check_device(device)
-    start, end = _number("linspace", "start", start), _number("linspace", "end", end)
-    (steps,) = _shape("linspace", (steps,))
-    if steps < 0:
-        raise RuntimeError(f"linspace: steps is {steps}; it must not be negative")
-    dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "linspace: dtype")
-    if not dtype.is_floating_point:
-        start, end = int(start), int(end)
-    return _made(_core.linspace(float(start), float(end), steps, dtype), requires_grad)
-
-
-def logspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    base: float = 10.0,
-    *,
-    dtype: DType | None = None,
-    requires_grad: bool = False,
-    **kwargs: Any,
-) -> Tensor:
-    """Make `steps` numbers from base**start to base**end, evenly spaced in their logarithm."""
-    dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "logspace: dtype")
-    exponents = linspace(
-        start, end, steps, dtype=dtype if dtype.is_floating_point else dtypes.float64, **kwargs
-    )
-    return _made(apply(ops["pow"], (float(base), exponents)).to(dtype), requires_grad)
-
-
 def eye(
     n: int,
     m: int | None = None,
@@ -443,71 +400,6 @@ def eye(
     made = _filled("eye", (n, n if m is None else m), 0, dtype, device, False)
     apply(ops["diagonal"], (made,), (0, 0, 1)).fill_(1)
     return _made(made, requires_grad)
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Make grids of coordinates from vectors; indexing is "ij" (rows first) or "xy"."""
-    vectors = (
-        list(tensors[0])
-        if len(tensors) == 1 and not isinstance(tensors[0], Tensor)
-        else list(tensors)
-    )
-    if indexing not in ("ij", "xy"):
-        raise RuntimeError(f"meshgrid: indexing is {indexing!r}; expected 'ij' or 'xy'")
-    swap = indexing == "xy" and len(vectors) > 1
-    if swap:
-        vectors[:2] = vectors[1::-1]
-    shape = [v._numel for v in vectors]
-    grids = []
-    for d, v in enumerate(vectors):
-        column = v.reshape([-1 if k == d else 1 for k in range(len(vectors))])
-        grids.append(column.expand(*shape))
-    if swap:
-        grids[:2] = grids[1::-1]
-    return tuple(grids)
-
-
-def _triangle(
-    name: str, row: int, col: int, offset: int, lower: bool, dtype: Any, device: Any
-) -> Tensor:
-    (row, col) = _shape(name, (row, col))
-    if row < 0 or col < 0:
-        raise RuntimeError(f"{name}: got {row} rows and {col} columns; expected none negative")
-    kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype, f"{name}: dtype")
-    if kind not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError(f"{name}: dtype is {kind}; expected int64 or int32")
-    if lower:
-        spans = [range(max(0, min(col, i + offset + 1))) for i in range(row)]
-    else:
-        spans = [range(max(0, i + offset), col) for i in range(row)]
-    rows = [i for i, span in enumerate(spans) for _ in span]
-    return tensor([rows, [j for span in spans for j in span]], dtype=kind, device=device)
-
-
-def tril_indices(
-    row: int,
-    col: int,
-    offset: int = 0,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    layout: Any = None,
-) -> Tensor:
-    """Return the row and column numbers of the lower triangle."""
-    return _triangle("tril_indices", row, col, offset, True, dtype, device)
-
-
-def triu_indices(
-    row: int,
-    col: int,
-    offset: int = 0,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    layout: Any = None,
-) -> Tensor:
-    """Return the row and column numbers of the upper triangle."""
-    return _triangle("triu_indices", row, col, offset, False, dtype, device)
 
 
 @method

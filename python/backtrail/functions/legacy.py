@@ -104,8 +104,7 @@ _TYPES = (
 )
 
 
-@method
-def type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """Return the tensor as another type: a dtype, a class such as FloatTensor, or its name.
 
     Without an argument, the name of its own type, "torch.FloatTensor": what programs compare with.
@@ -119,6 +118,9 @@ def type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
             raise ValueError(f"type: {dtype!r} is no type of backtrail's")
         dtype = known[0]
     return self.to(dtype.dtype if dtype in _TYPES else dtypes.as_dtype(dtype, "type"))
+
+
+setattr(Tensor, "type", _type)  # noqa: B010
 
 
 @method

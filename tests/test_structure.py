@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 LAYERS = [
     ["_core"],
     ["dtypes"],
-    ["tensor", "formatting"],
+    ["operators", "tensor", "formatting"],
     ["functions"],
     ["autograd"],
     ["linalg", "random", "cuda", "backends"],

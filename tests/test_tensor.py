@@ -226,7 +226,7 @@ def test_comparison_with_what_is_no_number() -> None:
     assert (x == None) is False  # noqa: E711
     assert (x != "text") is True
     assert x not in [None, "text"]
-    with pytest.raises(TypeError, match="lt: input 1 is NoneType"):
+    with pytest.raises(TypeError, match="'<' not supported between"):
         assert x < None
 
 
@@ -355,10 +355,14 @@ ERRORS: list[tuple[Any, Any, str]] = [
     (lambda: bt.ones(3)[0, 0], IndexError, r"too many indices"),
     (lambda: bt.ones(2, 3).expand(4, 3), RuntimeError, r"expand: .*\(2, 3\).*\(4, 3\)"),
     (lambda: bt.cat([bt.ones(2, 3), bt.ones(2, 4)]), RuntimeError, r"cat: .*"),
-    (lambda: bt.ones(2) + "a", TypeError, r"add: input 1 is str; expected a Tensor or a number"),
-    (lambda: bt.ones(2) + None, TypeError, r"add: input 1 is NoneType"),
+    (
+        lambda: bt.add(bt.ones(2), "a"),
+        TypeError,
+        r"add: input 1 is str; expected a Tensor or a number",
+    ),
+    (lambda: bt.add(bt.ones(2), None), TypeError, r"add: input 1 is NoneType"),
     (lambda: bt.gather(bt.ones(2, 2), 0, bt.tensor([[5, 0]])), IndexError, r"gather: .*5"),
-    (lambda: bt.ones(2) & bt.ones(2), TypeError, r"bitwise_and: not defined for float32"),
+    (lambda: bt.ones(2) & bt.ones(2), RuntimeError, r"bitwise_and: not defined for float32"),
     (lambda: bt.ones(2, 3).squeeze(7), IndexError, r"squeeze"),
     (lambda: bt.stack([bt.ones(2), bt.ones(3)]), RuntimeError, r"stack|cat"),
     (lambda: bt.ones(5).topk(9), RuntimeError, r"topk: .*9"),

@@ -5,6 +5,10 @@
 #include "bindings/recording.h"
 #include "bindings/ref.h"
 
+#include <cstring>
+#include <set>
+#include <string>
+
 #include "core/parallel.h"
 #include "exec/loop.h"
 #include "plan/capture.h"
@@ -65,6 +69,13 @@ struct Promotion {
 
 DType number_dtype(int cat) { return cat == 2 ? default_dtype : cat == 1 ? DType::i64 : DType::b8; }
 
+// A bool is no number to these, as in PyTorch: a mask is negated with ~.
+bool refuses_bools(const PointwiseRecord& r) {
+  for (const char* name : {"sub", "neg", "abs"})
+    if (std::strcmp(r.name, name) == 0) return true;
+  return false;
+}
+
 struct Arguments {
   Array arrays[kMaxInputs];  // converted inputs of ops that are not pointwise
   Attributes attrs;
@@ -75,8 +86,14 @@ struct Result {
   int n_public = 1;
 };
 
+void check_category(const char* name, DType result, const Array& target) {
+  if (category(result) > category(target.dtype))
+    fail(ErrorKind::runtime, "%s_: the result is %s and cannot be stored in place as %s", name,
+         dtype_name(result), dtype_name(target.dtype));
+}
+
 void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& result,
-               const Array* target) {
+               const Array* target, const char* name) {
   const PointwiseRecord& r = *op.pointwise;
   const int n = int(PyTuple_GET_SIZE(inputs));
   if (n != r.n_inputs)
@@ -98,6 +115,10 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
       else if (a.shape != first->shape)
         same_shape = false;
       if (!mask) types.add(a.ndim() ? 0 : 1, a.dtype);
+      if (a.dtype == DType::b8 && refuses_bools(r))
+        fail(ErrorKind::runtime,
+             "%s: not defined for bools; use ~ or logical_not() to negate a mask, ^ to compare two",
+             op.name);
     } else {
       int cat = operand_of(op, j, o, in[j], fits);
       if (!mask) types.add(2, number_dtype(cat));
@@ -116,7 +137,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   } else if (compute == DType::i64 && !r.integers) {
     dtype = compute = default_dtype;
   } else if (compute != DType::i64 && !r.floats) {
-    fail(ErrorKind::type, "%s: not defined for %s; expected integers or bools", op.name,
+    fail(ErrorKind::runtime, "%s: not defined for %s; expected integers or bools", op.name,
          dtype_name(dtype));
   }
   if (!fits && compute == DType::i64) too_large(op);
@@ -125,14 +146,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   if (target) {
     if (shape != target->shape && broadcast(op.name, shape, target->shape) != target->shape)
       fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s",
-           op.name, to_string(shape).c_str(), to_string(target->shape).c_str());
-    if (category(dtype) > category(target->dtype))
-      fail(ErrorKind::runtime, "%s_: the result is %s and cannot be stored in place as %s", op.name,
-           dtype_name(dtype), dtype_name(target->dtype));
-    if (overlaps_itself(*target))
-      fail(ErrorKind::runtime,
-           "%s_: several indices of the target (shape %s) share one element; use clone() first",
-           op.name, to_string(target->shape).c_str());
+           name, to_string(shape).c_str(), to_string(target->shape).c_str());
+    check_category(name, dtype, *target);
     out = *target;
     for (int j = 0; j < n; ++j)
       if (in[j].array && overlaps_shifted(*in[j].array, out)) {
@@ -238,7 +253,7 @@ PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
     PyObject *inputs = args[1], *attrs = n > 2 ? args[2] : nullptr;
     Result result;
     if (op.pointwise) {
-      pointwise(op, inputs, attrs, result, nullptr);
+      pointwise(op, inputs, attrs, result, nullptr, op.name);
     } else {
       Arguments a;
       general(op, inputs, attrs, result, a);
@@ -302,8 +317,16 @@ PyObject* copies_of_overwritten(const Op& op, PyObject* inputs, const Array& tar
   return kept;
 }
 
-// apply_(op, inputs, attrs, target): the same with the result written into `target`, which takes
-// the place of the output in the graph. Returns target.
+// Text that lives as long as the process: a storage remembers who wrote to it.
+const char* kept_name(PyObject* text) {
+  static std::set<std::string> names;
+  const char* s = PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
+  if (!s) fail(ErrorKind::type, "apply_: the name must be a str");
+  return names.emplace(s).first->c_str();
+}
+
+// apply_(op, inputs, attrs, target, name=op.name): the same with the result written into `target`,
+// which takes the place of the output in the graph. Returns target.
 PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!check_call("apply_", args, n, 4) || !is_tensor(args[3])) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "apply_: the target must be a Tensor");
@@ -314,36 +337,43 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
     const Op& op = *handle->op;
     PyObject *inputs = args[1], *target = args[3];
     TensorObject* t = as_tensor(target);
+    const char* name = n > 4 ? kept_name(args[4]) : op.name;
     const bool graph = wants_grad(op, inputs) || (grad_mode && t->needs_grad());
     if (graph && t->requires_grad && !t->grad_fn)
       fail(
           ErrorKind::runtime,
           "%s_: a leaf tensor that requires grad cannot be changed in place; do it under no_grad()",
-          op.name);
+          name);
     if (graph && t->view)
       fail(ErrorKind::runtime,
            "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
            "with base[...] = value, or work on x.clone()",
-           op.name);
+           name);
+    // All writes of `fill` are the same.
+    if (overlaps_itself(t->array) && std::strcmp(op.name, "fill") != 0)
+      fail(ErrorKind::runtime,
+           "%s_: several indices of the target (shape %s) share one element; use clone() first",
+           name, to_string(t->array.shape).c_str());
     // A value that the derivative reads and that is about to be overwritten is copied first.
     PyObject* kept = graph ? copies_of_overwritten(op, inputs, t->array) : Py_NewRef(inputs);
     if (!kept) return nullptr;
     Reference hold{kept};
     Result result;
     if (op.pointwise) {
-      pointwise(op, inputs, args[2], result, &t->array);
+      pointwise(op, inputs, args[2], result, &t->array, name);
     } else {
       Arguments a;
       general(op, inputs, args[2], result, a);
       if (result.out[0].shape != t->array.shape)
         fail(ErrorKind::runtime, "%s_: the result has shape %s; it does not fit in place into %s",
-             op.name, to_string(result.out[0].shape).c_str(), to_string(t->array.shape).c_str());
+             name, to_string(result.out[0].shape).c_str(), to_string(t->array.shape).c_str());
+      check_category(name, result.out[0].dtype, t->array);
       copy_into(result.out[0], t->array);
       result.out[0] = t->array;
     }
     Storage* s = t->array.storage.get();
     ++s->version;
-    s->writer = op.name;
+    s->writer = name;
     if (graph) {
       PyObject* outputs[] = {target};
       NodeObject* node = record(handle, inputs, args[2], outputs, 1, result.out, kept);
@@ -401,7 +431,7 @@ PyMethodDef functions[] = {
     {"apply", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply)), METH_FASTCALL,
      "apply(op, inputs, attrs=()): compute, and record a node when a gradient is needed."},
     {"apply_", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(apply_in_place)),
-     METH_FASTCALL, "apply_(op, inputs, attrs, target): compute into target."},
+     METH_FASTCALL, "apply_(op, inputs, attrs, target, name=op.name): compute into target."},
     {"set_grad_enabled", set_grad_enabled, METH_O,
      "Switch recording on this thread; returns what it was."},
     {"is_grad_enabled", is_grad_enabled, METH_NOARGS,

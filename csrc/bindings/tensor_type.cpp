@@ -199,6 +199,21 @@ PyObject* assign(PyObject* self, PyObject* other) {
   Py_RETURN_NONE;
 }
 
+// Be a view of itself from now on: `x.t_()`. A version of its own, in the graph as the view is.
+PyObject* become(PyObject* self, PyObject* view) {
+  if (!is_tensor(view)) {
+    PyErr_Format(PyExc_TypeError, "_become: expected a Tensor; got %s", Py_TYPE(view)->tp_name);
+    return nullptr;
+  }
+  TensorObject *t = as_tensor(self), *v = as_tensor(view);
+  t->array = v->array;
+  if (v->grad_fn) {
+    Py_XSETREF(t->grad_fn, Py_NewRef(v->grad_fn));
+    t->output = v->output;
+  }
+  return Py_NewRef(self);
+}
+
 PyObject* detach_in_place(PyObject* self, PyObject*) {
   TensorObject* t = as_tensor(self);
   Py_CLEAR(t->grad_fn);
@@ -281,6 +296,7 @@ PyGetSetDef getset[] = {
 
 PyMethodDef methods[] = {
     {"_assign", assign, METH_O, "Share another tensor's elements from now on."},
+    {"_become", become, METH_O, "Be a view of itself from now on."},
     {"detach_", detach_in_place, METH_NOARGS, "Cut the tensor off its history, in place."},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -1,6 +1,8 @@
 #include "core/array.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "core/error.h"
 
@@ -126,8 +128,38 @@ bool overlaps_shifted(const Array& a, const Array& b) {
 }
 
 bool overlaps_itself(const Array& a) {
-  for (int i = 0; i < a.ndim(); ++i)
-    if (a.strides[i] == 0 && a.shape[i] > 1) return true;
+  // Dimensions from the shortest step on: each must step over all that the ones before reach.
+  int order[kMaxDims], n = 0;
+  for (int i = 0; i < a.ndim(); ++i) {
+    if (a.shape[i] == 0) return false;
+    if (a.shape[i] == 1) continue;
+    if (a.strides[i] == 0) return true;
+    int k = n++;
+    for (; k > 0 && std::abs(a.strides[order[k - 1]]) > std::abs(a.strides[i]); --k)
+      order[k] = order[k - 1];
+    order[k] = i;
+  }
+  int64_t reach = 0;
+  bool apart = true;
+  for (int k = 0; k < n; ++k) {
+    const int64_t step = std::abs(a.strides[order[k]]);
+    apart = apart && step > reach;
+    reach += (a.shape[order[k]] - 1) * step;
+  }
+  if (apart) return false;
+  // Windows, or sizes and strides of as_strided: every place is looked at.
+  if (a.numel() > reach + 1) return true;
+  std::vector<bool> taken(size_t(reach) + 1);
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    int64_t at = 0, rest = i;
+    for (int k = 0; k < n; ++k) {
+      const int d = order[k];
+      at += rest % a.shape[d] * std::abs(a.strides[d]);
+      rest /= a.shape[d];
+    }
+    if (taken[size_t(at)]) return true;
+    taken[size_t(at)] = true;
+  }
   return false;
 }
 

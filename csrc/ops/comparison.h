@@ -117,6 +117,20 @@ struct BitwiseXor {
   template <class V> static V forward(V a, V b) { return a ^ b; }
 };
 
+struct BitwiseLeftShift {
+  static constexpr auto name = "bitwise_left_shift";
+  static constexpr auto doc = "The bits of input moved up by other places; 0 once all have left.";
+  static constexpr bool integers = true, floats = false;
+  template <class V> static V forward(V a, V b) { return a << b; }
+};
+
+struct BitwiseRightShift {
+  static constexpr auto name = "bitwise_right_shift";
+  static constexpr auto doc = "The bits of input moved down by other places, its sign kept.";
+  static constexpr bool integers = true, floats = false;
+  template <class V> static V forward(V a, V b) { return a >> b; }
+};
+
 struct Where {
   static constexpr auto name = "where";
   static constexpr auto doc = "input where condition is true, other elsewhere.";
@@ -131,7 +145,8 @@ struct Where {
 };
 
 using Comparison = meta::List<Eq, Ne, Lt, Le, Gt, Ge, Isnan, Isinf, Isfinite, LogicalAnd, LogicalOr,
-                              LogicalXor, LogicalNot, BitwiseAnd, BitwiseOr, BitwiseXor, Where>;
+                              LogicalXor, LogicalNot, BitwiseAnd, BitwiseOr, BitwiseXor,
+                              BitwiseLeftShift, BitwiseRightShift, Where>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

@@ -45,6 +45,8 @@ from .tensor import Tensor, is_tensor
 from . import autograd, linalg, random  # isort: skip
 from .functions import functional as _functional
 
+globals().update(_functional.FACTORIES)  # the same with `out=`
+
 if TYPE_CHECKING:
     from . import backends, cpp_extension, cuda, nn, optim, testing, train, utils
     from .capture import compile

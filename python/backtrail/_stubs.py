@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from ._core import Op, ops, pointwise_info
 from .functions import elementwise, functional
 from .tensor import Tensor
 
@@ -26,16 +25,24 @@ HIDDEN = ("bool", "float", "int")  # Tensor has methods of these names
 RENAMED = {"dtype": "DType"}  # Tensor has a property of this name
 FUNCTIONAL = '''"""Types of the functions over tensors; made by `python -m backtrail._stubs`."""
 
+# Functions of the files below that take `out=` stand here once more.
+# mypy: disable-error-code="no-redef"
+# ruff: noqa: E501, F403, F405
+
+import builtins
+from collections.abc import Sequence
 from typing import Any
 
-from .convolution import *  # noqa: F403
-from .elementwise import *  # noqa: F403
-from .indexing import *  # noqa: F403
-from .linalg import *  # noqa: F403
-from .pooling import *  # noqa: F403
-from .reductions import *  # noqa: F403
-from .shaping import *  # noqa: F403
 from ..tensor import Tensor
+from .convolution import *
+from .elementwise import *
+from .indexing import *
+from .linalg import *
+from .pooling import *
+from .reductions import *
+from .shaping import *
+
+FACTORIES: dict[str, Any]
 '''
 
 
@@ -45,7 +52,7 @@ def stubs() -> dict[str, str]:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     methods = "".join(definition(*m, indent=4) for m in attached_methods())
-    functions = "".join("\n" + definition(*f) for f in registry_functions())
+    functions = "".join("\n" + definition(*f) for f in made_functions())
     return {
         "_core.pyi": head + BEGIN + methods + END + tail,
         "functions/functional.pyi": FUNCTIONAL + functions,
@@ -57,59 +64,40 @@ def attached_methods() -> Iterator[tuple[str, list[str], str]]:
     for name, f in sorted(vars(Tensor).items()):
         if not isinstance(f, FunctionType) or f.__qualname__.startswith("Tensor."):
             continue
-        op = registry_op(f)
-        yield name, *(declared(f) if op is None else (method_parameters(op, name), "Tensor"))
+        yield name, *declared(f)
 
 
-def registry_functions() -> Iterator[tuple[str, list[str], str, str]]:
+def made_functions() -> Iterator[tuple[str, list[str], str, str]]:
     """Yield name, parameters, result type and doc of each function that no file defines by hand."""
-    for name in sorted(elementwise.FROM_REGISTRY):
-        op = registry_op(getattr(functional, name))
-        if op is not None:
-            inputs, attrs = pointwise_parameters(op)
-            inputs[0] = f"{inputs[0]}: {'Any' if inputs[1:] else 'Tensor'}"
-            # Only a function of nothing but one or two inputs takes them by name.
-            mark = ["/"] if attrs or len(inputs) > 2 else []
-            yield name, [*inputs, *mark, *attrs], "Tensor", op.__doc__ or ""
+    for name, f in sorted(vars(functional).items()):
+        if isinstance(f, FunctionType) and (
+            name in elementwise.FROM_REGISTRY or "plain" in vars(f)
+        ):
+            yield name, *declared(f, method=False), f.__doc__ or ""
 
 
-def method_parameters(op: Op, name: str) -> list[str]:
-    """Return the parameters of a method that a pointwise op became."""
-    (_, *inputs), attrs = pointwise_parameters(op)
-    by_position = attrs or len(inputs) > 1 or name.endswith("_")
-    mark = ["/"] if inputs and by_position else []
-    return ["self", *inputs, *mark, *(a.replace("float", "builtins.float") for a in attrs)]
+def declared(f: Callable[..., Any], method: bool = True) -> tuple[list[str], str]:
+    """Return the parameters (of a method, the first is self) and result type that f declares.
 
-
-def registry_op(f: Callable[..., Any]) -> Op | None:
-    """Return the op that a function was made from, if it was."""
-    made = f.__qualname__ == f.__name__ and f.__code__.co_name == "function"  # renamed by its maker
-    return ops[f.__name__.removesuffix("_")] if made else None
-
-
-def pointwise_parameters(op: Op) -> tuple[list[str], list[str]]:
-    """Return the inputs of a pointwise op, the first without its type, and its attributes."""
-    others = ["other"] if op.n_inputs == 2 else [f"tensor{i}" for i in range(1, op.n_inputs)]
-    attrs = pointwise_info(op)["attrs"].items()
-    return (
-        ["input", *(f"{n}: Any" for n in others)],
-        [f"{n}: float = {default(value)}" for n, value in attrs],
-    )
-
-
-def declared(f: Callable[..., Any]) -> tuple[list[str], str]:
-    """Return the parameters (the first becomes self) and result type that a function declares."""
-    signature = inspect.signature(f)
-    parameters = ["self"]
+    The form of another function has the parameters of that one; with `out=`, if it is no method.
+    """
+    plain = getattr(f, "plain", f)
+    signature = inspect.signature(plain)
+    parameters = ["self"] if method else []
     starred = False
-    for p in list(signature.parameters.values())[1:]:
+    after: list[str] = []
+    for p in list(signature.parameters.values())[method:]:
         if p.kind is p.KEYWORD_ONLY and not starred:
             parameters.append("*")
         starred = starred or p.kind in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)
         prefix = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
         value = "" if p.default is p.empty else f" = {default(p.default)}"
-        parameters.append(f"{prefix}{p.name}: {annotation(f, p.annotation)}{value}")
-    return parameters, annotation(f, signature.return_annotation)
+        kept = after if p.kind is p.VAR_KEYWORD else parameters
+        kept.append(f"{prefix}{p.name}: {annotation(plain, p.annotation)}{value}")
+    if plain is not f and not method:
+        parameters += ["out: Any = None"] if starred else ["*", "out: Any = None"]
+    result = annotation(plain, signature.return_annotation)
+    return parameters + after, "Tensor" if plain is not f and method else result
 
 
 def annotation(f: Callable[..., Any], text: str) -> str:

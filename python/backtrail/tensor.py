@@ -1,4 +1,4 @@
-"""The Tensor: an array with its gradient and its place in the graph, and Python's operators on it.
+"""The Tensor: an array with its gradient and its place in the graph.
 
 `apply(op, inputs, attributes)` is the single door of every operation: it computes, and records a
 node when a gradient is needed. Functions over tensors live in the modules below `functional`; those
@@ -25,23 +25,17 @@ from ._core import (
     tolist as _tolist,
 )
 from .dtypes import CPU, device, dtype
+from .operators import Operators
 
 __all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ADD, _SUB, _MUL, _DIV, _NEG = (ops[n] for n in ("add", "sub", "mul", "div", "neg"))
-_POW, _SQUARE, _SQRT, _RECIPROCAL = (ops[n] for n in ("pow", "square", "sqrt", "reciprocal"))
-_FLOOR_DIVIDE, _REMAINDER, _MATMUL = (ops[n] for n in ("floor_divide", "remainder", "matmul"))
-_EQ, _NE, _LT, _LE, _GT, _GE = (ops[n] for n in ("eq", "ne", "lt", "le", "gt", "ge"))
-_ALIAS, _CLONE, _CAST, _ABS = (ops[n] for n in ("alias", "clone", "cast", "abs"))
-_AND, _OR, _XOR, _NOT = (
-    ops[n] for n in ("bitwise_and", "bitwise_or", "bitwise_xor", "logical_not")
-)
-_TRANSPOSE, _VIEW, _SELECT = (ops[n] for n in ("transpose", "view", "select"))
+_EQ, _ALIAS, _CLONE, _CAST = (ops[n] for n in ("eq", "alias", "clone", "cast"))
+_TRANSPOSE, _SELECT = ops["transpose"], ops["select"]
 
 
-class Tensor(TensorBase):
+class Tensor(Operators):
     """A multi-dimensional array that remembers the operations that made it.
 
     `Tensor(data)` makes a tensor of the default dtype from nested sequences; `Tensor(2, 3)` an
@@ -62,126 +56,6 @@ class Tensor(TensorBase):
         made: Any = TensorBase.__new__(kind, data)
         made.requires_grad = requires_grad
         return made
-
-    # ---- arithmetic
-
-    def __add__(self, other: Any) -> Tensor:
-        return apply(_ADD, (self, other))
-
-    def __radd__(self, other: Any) -> Tensor:
-        return apply(_ADD, (other, self))
-
-    def __sub__(self, other: Any) -> Tensor:
-        return apply(_SUB, (self, other))
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return apply(_SUB, (other, self))
-
-    def __mul__(self, other: Any) -> Tensor:
-        return apply(_MUL, (self, other))
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return apply(_MUL, (other, self))
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return apply(_DIV, (self, other))
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(_DIV, (other, self))
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return apply(_FLOOR_DIVIDE, (self, other))
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return apply(_FLOOR_DIVIDE, (other, self))
-
-    def __mod__(self, other: Any) -> Tensor:
-        return apply(_REMAINDER, (self, other))
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return apply(_REMAINDER, (other, self))
-
-    def __pow__(self, other: Any) -> Tensor:
-        if type(other) is int or type(other) is float:
-            if other == 2:
-                return apply(_SQUARE, (self,))
-            if self.dtype.is_floating_point:
-                if other == 0.5:
-                    return apply(_SQRT, (self,))
-                if other == -1:
-                    return apply(_RECIPROCAL, (self,))
-                if other == 1:
-                    return apply(_CLONE, (self,))
-        return _power(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _power(other, self)
-
-    def __matmul__(self, other: Tensor) -> Tensor:
-        return apply(_MATMUL, (self, other))
-
-    def __neg__(self) -> Tensor:
-        return apply(_NEG, (self,))
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return apply(_ABS, (self,))
-
-    def __iadd__(self, other: Any) -> Tensor:
-        return apply_(_ADD, (self, other), (), self)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return apply_(_SUB, (self, other), (), self)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return apply_(_MUL, (self, other), (), self)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return apply_(_DIV, (self, other), (), self)
-
-    # ---- comparison and logic
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        if other is None or isinstance(other, str):
-            return NotImplemented
-        return apply(_EQ, (self, other))
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        if other is None or isinstance(other, str):
-            return NotImplemented
-        return apply(_NE, (self, other))
-
-    def __lt__(self, other: Any) -> Tensor:
-        return apply(_LT, (self, other))
-
-    def __le__(self, other: Any) -> Tensor:
-        return apply(_LE, (self, other))
-
-    def __gt__(self, other: Any) -> Tensor:
-        return apply(_GT, (self, other))
-
-    def __ge__(self, other: Any) -> Tensor:
-        return apply(_GE, (self, other))
-
-    __hash__ = object.__hash__
-
-    def __and__(self, other: Any) -> Tensor:
-        return apply(_AND, (self, other))
-
-    def __or__(self, other: Any) -> Tensor:
-        return apply(_OR, (self, other))
-
-    def __xor__(self, other: Any) -> Tensor:
-        return apply(_XOR, (self, other))
-
-    def __invert__(self) -> Tensor:
-        if self.dtype is dtypes.bool_:
-            return apply(_NOT, (self,))
-        if self.dtype.is_floating_point:
-            raise TypeError(f"~: not defined for {self.dtype}; expected integers or bools")
-        return apply(_XOR, (self, -1 if self.dtype.is_signed else 255))
 
     # ---- as a Python value
 
@@ -224,6 +98,9 @@ class Tensor(TensorBase):
         if self.ndim == 0:
             raise TypeError("iter: a 0-dim tensor cannot be iterated over")
         return iter([apply(_SELECT, (self,), (0, i)) for i in range(self.shape[0])])
+
+    def __reversed__(self) -> Tensor:
+        return apply(ops["flip"], (self,), ((0,),)) if self.ndim else self
 
     def __contains__(self, value: Any) -> bool:
         if not isinstance(value, (TensorBase, int, float)) and not hasattr(value, "dtype"):
@@ -277,8 +154,6 @@ class Tensor(TensorBase):
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
-
-    __array_priority__ = 1000  # NumPy's operators give way to ours
 
     def __dlpack__(self, **_: Any) -> Any:
         if self.requires_grad:
@@ -447,13 +322,6 @@ def _only_one(x: Tensor) -> Any:
         f"only tensors of one element can be converted to a Python number; this one has shape "
         f"{tuple(x.shape)}"
     )
-
-
-def _power(base: Any, exponent: Any) -> Tensor:
-    negative = isinstance(exponent, int) and exponent < 0
-    if negative and isinstance(base, Tensor) and not base.dtype.is_floating_point:
-        raise RuntimeError(f"pow: {base.dtype} to the power {exponent}: convert with .float()")
-    return apply(_POW, (base, exponent))
 
 
 def _state(t: Tensor) -> tuple[Any, ...]:

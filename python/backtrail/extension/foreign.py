@@ -14,7 +14,7 @@ from typing import Any
 from .. import _core, dtypes
 from .._core import Node, full
 from ..autograd.derivatives import publish_derivative
-from ..functions.elementwise import in_place_function
+from ..functions.elementwise import forms_of
 from ..functions.shaping import broadcast_to
 from ..tensor import Op, Tensor, apply, ops
 
@@ -69,7 +69,8 @@ def publish(op: Op) -> Function:
         publish_derivative(op)
         pointwise = _core.pointwise_info(op)
         if not any(pointwise["mask_inputs"]) and not pointwise["mask_output"]:
-            setattr(Tensor, op.name + "_", in_place_function(op))
+            names = [name for name, _ in info["inputs"]]
+            setattr(Tensor, op.name + "_", forms_of(op, names)[2])
     else:
         op.vjp = op.graph_vjp = _rule
     return function

@@ -3,22 +3,27 @@ PyTorch signature needs a line of Python."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, overload
 
 from .. import dtypes
 from .._core import empty, pointwise_info, result_type
 from ..tensor import Op, Tensor, apply, apply_, method, ops
 from .creation import tensor
+from .forms import compile_functions, in_place, into
 from .indexing import nonzero
 
 __all__ = [
     "allclose",
     "bitwise_not",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clip",
     "clone",
     "div",
     "divide",
+    "fill",
     "isclose",
     "lerp",
     "masked_fill",
@@ -33,74 +38,156 @@ __all__ = [
 _PLAIN: dict[str, Any] = {}
 
 
-def pointwise_function(op: Op) -> Any:
-    """Return the Python function of a pointwise op: inputs, then attributes by name or position."""
-    info = pointwise_info(op)
-    n, names = op.n_inputs, tuple(info["attrs"])
-    if not names and n == 1:
+def _unary(op: Op) -> tuple[Any, Any, Any]:
+    def function(input: Tensor, *, out: Any = None) -> Tensor:
+        if out is not None:
+            return _into(op.name, out, apply(op, (input,)))
+        return apply(op, (input,))
 
-        def function(input: Tensor) -> Tensor:
-            return apply(op, (input,))
+    def method(self: Tensor) -> Tensor:
+        return apply(op, (self,))
 
-    elif not names and n == 2:
+    def method_(self: Tensor) -> Tensor:
+        return apply_(op, (self,), (), self)
 
-        def function(input: Any, other: Any) -> Tensor:  # type: ignore[misc]
-            return apply(op, (input, other))
+    return function, method, method_
 
+
+def _binary(op: Op) -> tuple[Any, Any, Any]:
+    def function(input: Any, other: Any, *, out: Any = None) -> Tensor:
+        if out is not None:
+            return _into(op.name, out, apply(op, (input, other)))
+        return apply(op, (input, other))
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return apply(op, (self, other))
+
+    def method_(self: Tensor, other: Any) -> Tensor:
+        return apply_(op, (self, other), (), self)
+
+    return function, method, method_
+
+
+def _scaled(op: Op) -> tuple[Any, Any, Any]:
+    """The forms of sum and difference. An old order of arguments is add(x, 2, y): x + 2 * y."""
+
+    def function(
+        input: Any, other: Any, _last: Any = None, *, alpha: Any = 1, out: Any = None
+    ) -> Tensor:
+        if out is not None:
+            return _into(op.name, out, function(input, other, _last, alpha=alpha))
+        if _last is not None:
+            other, alpha = _last, other
+        return apply(op, (input, other), (alpha,))
+
+    def method(self: Tensor, other: Any, _last: Any = None, *, alpha: Any = 1) -> Tensor:
+        if _last is not None:
+            other, alpha = _last, other
+        return apply(op, (self, other), (alpha,))
+
+    def method_(self: Tensor, other: Any, _last: Any = None, *, alpha: Any = 1) -> Tensor:
+        if _last is not None:
+            other, alpha = _last, other
+        return apply_(op, (self, other), (alpha,), self)
+
+    return function, method, method_
+
+
+def _scaled_pair(op: Op) -> tuple[Any, Any, Any]:
+    """The forms of addcmul and addcdiv. An old order of arguments is (input, value, a, b)."""
+
+    def function(
+        input: Any,
+        tensor1: Any,
+        tensor2: Any,
+        _last: Any = None,
+        *,
+        value: Any = 1,
+        out: Any = None,
+    ) -> Tensor:
+        if out is not None:
+            return _into(op.name, out, function(input, tensor1, tensor2, _last, value=value))
+        if _last is not None:
+            tensor1, tensor2, value = tensor2, _last, tensor1
+        return apply(op, (input, tensor1, tensor2), (value,))
+
+    def method(
+        self: Tensor, tensor1: Any, tensor2: Any, _last: Any = None, *, value: Any = 1
+    ) -> Tensor:
+        return function(self, tensor1, tensor2, _last, value=value)
+
+    def method_(
+        self: Tensor, tensor1: Any, tensor2: Any, _last: Any = None, *, value: Any = 1
+    ) -> Tensor:
+        if _last is not None:
+            tensor1, tensor2, value = tensor2, _last, tensor1
+        return apply_(op, (self, tensor1, tensor2), (value,), self)
+
+    return function, method, method_
+
+
+def _compiled(op: Op, inputs: Sequence[str]) -> tuple[Any, Any, Any]:
+    """The forms of an op with attributes, or with inputs of names of its own."""
+    attrs = pointwise_info(op)["attrs"]
+    known: dict[str, Any] = {"_op": op, "_apply": apply, "_apply_": apply_, "_into": _into}
+    known |= {f"_d{i}": value for i, value in enumerate(attrs.values())}
+    named = [f"{name}: float = _d{i}" for i, name in enumerate(attrs)]
+    shown = ", ".join([*(f"{n}: {'Any' if inputs[1:] else 'Tensor'}" for n in inputs), *named])
+    values = f"({''.join(f'{name}, ' for name in attrs)})"
+    call = f"_apply(_op, ({', '.join(inputs)},), {values})"
+    place = f"_apply_(_op, ({', '.join(['self', *inputs[1:]])},), {values}, self)"
+    made = compile_functions(
+        f"from __future__ import annotations\n"
+        f"def function({shown}, *, out: Any = None) -> Tensor:\n"
+        f" return {call} if out is None else _into(_op.name, out, {call})\n"
+        f"def method({shown}) -> Tensor: return {call}\n"
+        f"def method_({shown.replace(inputs[0], 'self', 1)}) -> Tensor: return {place}",
+        **known,
+    )
+    return made["function"], made["method"], made["method_"]
+
+
+def _into(name: str, out: Any, result: Tensor) -> Tensor:
+    written: Tensor = into(name, out, result)
+    return written
+
+
+def forms_of(op: Op, inputs: Sequence[str] = ()) -> tuple[Any, Any, Any]:
+    """Return the function of a pointwise op (with `out=`), its method and its in-place method.
+
+    `inputs` are the names of an op of a library; those of the others are PyTorch's.
+    """
+    attrs = tuple(pointwise_info(op)["attrs"])
+    if inputs:
+        forms = _compiled(op, inputs)
+    elif not attrs and op.n_inputs <= 2:
+        forms = _unary(op) if op.n_inputs == 1 else _binary(op)
+    elif op.n_inputs > 1 and attrs in (("alpha",), ("value",)):
+        forms = _scaled(op) if attrs == ("alpha",) else _scaled_pair(op)
     else:
-        defaults = tuple(info["attrs"].values())
-
-        def function(*args: Any, **kwargs: Any) -> Tensor:  # type: ignore[misc]
-            if len(args) < n or len(args) > n + len(names):
-                raise TypeError(
-                    f"{op.name}: got {len(args)} positional arguments; expected {n} inputs"
-                    + (f", then {', '.join(names)}" if names else "")
-                )
-            if len(args) == n and not kwargs:
-                return apply(op, args)
-            values = list(args[n:]) + list(defaults[len(args) - n :])
-            for key, value in kwargs.items():
-                if key not in names:
-                    raise TypeError(f"{op.name}: unknown argument {key!r}; it has {names}")
-                values[names.index(key)] = value
-            return apply(op, args[:n], tuple(values))
-
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = op.__doc__
-    return function
-
-
-def in_place_function(op: Op) -> Any:
-    """Return the method that writes a pointwise op's result into its first input."""
-    n, names = op.n_inputs, tuple(pointwise_info(op)["attrs"])
-    defaults = tuple(pointwise_info(op)["attrs"].values())
-
-    def function(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        values = list(args[n - 1 :]) + list(defaults[max(0, len(args) - n + 1) :])
-        for key, value in kwargs.items():
-            if key not in names:
-                raise TypeError(f"{op.name}_: unknown argument {key!r}; it has {names}")
-            values[names.index(key)] = value
-        return apply_(op, (self, *args[: n - 1]), tuple(values), self)
-
-    function.__name__ = function.__qualname__ = op.name + "_"
-    function.__doc__ = f"{op.__doc__} In place."
-    return function
+        forms = _compiled(op, ["input", "other", "weight"][: op.n_inputs])
+    for form, name in zip(forms, (op.name, op.name, op.name + "_"), strict=True):
+        form.__name__ = form.__qualname__ = name
+        form.__doc__ = op.__doc__ if form is not forms[2] else f"{op.__doc__} In place."
+        form.__module__ = "backtrail.functions.functional"
+    return forms
 
 
 def publish(op: Op) -> Any:
     """Make a pointwise op a function, a method and (where it can be) an in-place method."""
     info = pointwise_info(op)
-    function = pointwise_function(op)
+    function, method, method_ = forms_of(op)
     if op.name not in ("where", "gelu", "gelu_tanh", "fill", "binary_cross_entropy_terms"):
-        setattr(Tensor, op.name, function)
-        if not any(info["mask_inputs"]) and not info["mask_output"]:
-            setattr(Tensor, op.name + "_", in_place_function(op))
+        setattr(Tensor, op.name, method)
+        if any(info["mask_inputs"]) or info["mask_output"]:  # its result is converted
+            method_ = in_place(method)
+        if not op.name.startswith("is"):
+            setattr(Tensor, op.name + "_", method_)
     return function
 
 
 for _op in ops.values():
-    if _op.kind == "pointwise":
+    if _op.kind == "pointwise" and _op.name not in __all__:
         _PLAIN[_op.name] = publish(_op)
 
 _ALIASES = {
@@ -124,7 +211,9 @@ _ALIASES = {
 }
 for _alias, _name in _ALIASES.items():
     _PLAIN[_alias] = _PLAIN[_name]
-    setattr(Tensor, _alias, _PLAIN[_name])
+    setattr(Tensor, _alias, getattr(Tensor, _name))
+    if hasattr(Tensor, _name + "_"):
+        setattr(Tensor, _alias + "_", getattr(Tensor, _name + "_"))
 
 
 # ---- signatures of their own
@@ -145,6 +234,18 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if isinstance(input, Tensor) and not input.dtype.is_floating_point:
         return quotient.to(input.dtype)
     return quotient
+
+
+_divide_in_place = in_place(div)
+
+
+@method
+def div_(self: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """Divide by other in place."""
+    if rounding_mode is None:
+        return apply_(ops["div"], (self, other), (), self)
+    result: Tensor = _divide_in_place(self, other, rounding_mode=rounding_mode)
+    return result
 
 
 @method
@@ -172,12 +273,28 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return apply(ops["clamp"], (input,), (low, high))
 
 
+_clamp_in_place = in_place(clamp)
+
+
 @method
 def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Limit the elements to [min, max] in place."""
-    low = -float("inf") if min is None else min
-    high = float("inf") if max is None else max
-    return apply_(ops["clamp"], (self,), (low, high), self)
+    """Limit the elements to [min, max] in place; either may be None, a number or a tensor."""
+    if self.dtype.is_floating_point and isinstance(min, float) and isinstance(max, float):
+        return apply_(ops["clamp"], (self,), (min, max), self)
+    result: Tensor = _clamp_in_place(self, min, max)
+    return result
+
+
+@method
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """Limit input from below, by a number or a tensor."""
+    return clamp(input, min)
+
+
+@method
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """Limit input from above, by a number or a tensor."""
+    return clamp(input, None, max)
 
 
 @overload
@@ -207,12 +324,6 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise RuntimeError(f"masked_fill: value has shape {tuple(value.shape)}; expected a number")
     result = apply(ops["where"], (mask, value, input))
     return result if result.dtype is input.dtype else result.to(input.dtype)
-
-
-@method
-def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """Put value where mask is true, in place."""
-    return self.copy_(masked_fill(self, mask, value))
 
 
 @method
@@ -290,6 +401,11 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     return apply_(ops["clone"], (src,), (), self)
 
 
+def fill(input: Tensor, value: Any) -> Tensor:
+    """Return a tensor like input with every element set to value."""
+    return apply(ops["fill"], (input, value))
+
+
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to value, converted to the dtype of the tensor."""
@@ -315,15 +431,11 @@ def promote_types(type1: dtypes.dtype, type2: dtypes.dtype) -> dtypes.dtype:
     return result_type(empty((1,), type1), empty((1,), type2))
 
 
-setattr(Tensor, "div_", in_place_function(ops["div"]))  # noqa: B010
-for _name, _function in {
-    "divide": div,
-    "true_divide": div,
-    "clip": clamp,
-    "clip_": clamp_,
-    "remainder": _PLAIN["remainder"],
-}.items():
-    setattr(Tensor, _name, _function)
+for _name in ("divide", "true_divide"):
+    setattr(Tensor, _name, div)
+    setattr(Tensor, _name + "_", div_)
+setattr(Tensor, "clip", clamp)  # noqa: B010
+setattr(Tensor, "clip_", clamp_)  # noqa: B010
 divide = true_divide = div
 clip = clamp
 

@@ -1,291 +1,675 @@
 """Types of the functions over tensors; made by `python -m backtrail._stubs`."""
 
+# Functions of the files below that take `out=` stand here once more.
+# mypy: disable-error-code="no-redef"
+# ruff: noqa: E501, F403, F405
+
+import builtins
+from collections.abc import Sequence
 from typing import Any
 
-from .convolution import *  # noqa: F403
-from .elementwise import *  # noqa: F403
-from .indexing import *  # noqa: F403
-from .linalg import *  # noqa: F403
-from .pooling import *  # noqa: F403
-from .reductions import *  # noqa: F403
-from .shaping import *  # noqa: F403
 from ..tensor import Tensor
+from .convolution import *
+from .elementwise import *
+from .indexing import *
+from .linalg import *
+from .pooling import *
+from .reductions import *
+from .shaping import *
 
-def abs(input: Tensor) -> Tensor:
+FACTORIES: dict[str, Any]
+
+def abs(input: Tensor, *, out: Any = None) -> Tensor:
     """Absolute value; its slope at 0 is taken as 0."""
 
-def absolute(input: Tensor) -> Tensor:
+def absolute(input: Tensor, *, out: Any = None) -> Tensor:
     """Absolute value; its slope at 0 is taken as 0."""
 
-def acos(input: Tensor) -> Tensor:
+def acos(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose cosine is input."""
 
-def acosh(input: Tensor) -> Tensor:
+def acosh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic cosine."""
 
-def add(input: Any, other: Any, /, alpha: float = 1.0) -> Tensor:
+def add(input: Any, other: Any, _last: Any = None, *, alpha: Any = 1, out: Any = None) -> Tensor:
     """Sum, input + alpha * other."""
 
-def addcdiv(input: Any, tensor1: Any, tensor2: Any, /, value: float = 1.0) -> Tensor:
+def addcdiv(
+    input: Any, tensor1: Any, tensor2: Any, _last: Any = None, *, value: Any = 1, out: Any = None
+) -> Tensor:
     """input + value * tensor1 / tensor2."""
 
-def addcmul(input: Any, tensor1: Any, tensor2: Any, /, value: float = 1.0) -> Tensor:
+def addcmul(
+    input: Any, tensor1: Any, tensor2: Any, _last: Any = None, *, value: Any = 1, out: Any = None
+) -> Tensor:
     """input + value * tensor1 * tensor2."""
 
-def arccos(input: Tensor) -> Tensor:
+def addmm(
+    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
+) -> Tensor:
+    """Return beta * input + alpha * (mat1 @ mat2). `out=` takes a tensor to write to."""
+
+def all(
+    input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None
+) -> Tensor:
+    """Test whether every element is true (not 0). `out=` takes a tensor to write to."""
+
+def amax(
+    input: Tensor, dim: Any = (), keepdim: builtins.bool = False, *, out: Any = None
+) -> Tensor:
+    """Return the largest element over dimensions; NaN when there is one. `out=` takes a tensor to write to."""
+
+def amin(
+    input: Tensor, dim: Any = (), keepdim: builtins.bool = False, *, out: Any = None
+) -> Tensor:
+    """Return the smallest element over dimensions; NaN when there is one. `out=` takes a tensor to write to."""
+
+def any(
+    input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None
+) -> Tensor:
+    """Test whether some element is true (not 0). `out=` takes a tensor to write to."""
+
+def arccos(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose cosine is input."""
 
-def arccosh(input: Tensor) -> Tensor:
+def arccosh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic cosine."""
 
-def arcsin(input: Tensor) -> Tensor:
+def arcsin(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose sine is input."""
 
-def arcsinh(input: Tensor) -> Tensor:
+def arcsinh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic sine."""
 
-def arctan(input: Tensor) -> Tensor:
+def arctan(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose tangent is input."""
 
-def arctan2(input: Any, other: Any) -> Tensor:
+def arctan2(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Angle in radians of the point (other, input)."""
 
-def arctanh(input: Tensor) -> Tensor:
+def arctanh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic tangent."""
 
-def asin(input: Tensor) -> Tensor:
+def argmax(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    keepdim: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return the index of the first largest element, of the flattened tensor by default. `out=` takes a tensor to write to."""
+
+def argmin(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    keepdim: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return the index of the first smallest element, of the flattened tensor by default. `out=` takes a tensor to write to."""
+
+def argsort(
+    input: Tensor,
+    dim: builtins.int = -1,
+    descending: builtins.bool = False,
+    stable: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return the indices that would sort a dimension. `out=` takes a tensor to write to."""
+
+def asin(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose sine is input."""
 
-def asinh(input: Tensor) -> Tensor:
+def asinh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic sine."""
 
-def atan(input: Tensor) -> Tensor:
+def atan(input: Tensor, *, out: Any = None) -> Tensor:
     """Angle in radians whose tangent is input."""
 
-def atan2(input: Any, other: Any) -> Tensor:
+def atan2(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Angle in radians of the point (other, input)."""
 
-def atanh(input: Tensor) -> Tensor:
+def atanh(input: Tensor, *, out: Any = None) -> Tensor:
     """Inverse hyperbolic tangent."""
 
-def binary_cross_entropy_terms(input: Any, other: Any) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
+) -> Tensor:
+    """Return beta * input + alpha * (batch1 @ batch2) for batches of matrices. `out=` takes a tensor to write to."""
+
+def binary_cross_entropy_terms(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100."""
 
-def bitwise_and(input: Any, other: Any) -> Tensor:
+def bitwise_and(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Bitwise and of two integers or bools."""
 
-def bitwise_or(input: Any, other: Any) -> Tensor:
+def bitwise_left_shift(input: Any, other: Any, *, out: Any = None) -> Tensor:
+    """The bits of input moved up by other places; 0 once all have left."""
+
+def bitwise_not(input: Tensor, *, out: Any = None) -> Tensor:
+    """Flip every bit of integers; negate bools. `out=` takes a tensor to write to."""
+
+def bitwise_or(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Bitwise or of two integers or bools."""
 
-def bitwise_xor(input: Any, other: Any) -> Tensor:
+def bitwise_right_shift(input: Any, other: Any, *, out: Any = None) -> Tensor:
+    """The bits of input moved down by other places, its sign kept."""
+
+def bitwise_xor(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Bitwise exclusive or of two integers or bools."""
 
-def ceil(input: Tensor) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor:
+    """Multiply two batches of matrices of equal length. `out=` takes a tensor to write to."""
+
+def bucketize(
+    input: Tensor, boundaries: Tensor, *, right: builtins.bool = False, out: Any = None
+) -> Tensor:
+    """Return the bucket of each value between sorted boundaries. `out=` takes a tensor to write to."""
+
+def cat(tensors: Sequence[Tensor], dim: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Join tensors along a dimension; the other sizes must agree. `out=` takes a tensor to write to."""
+
+def ceil(input: Tensor, *, out: Any = None) -> Tensor:
     """Smallest integer not below input."""
 
-def celu(input: Tensor, /, alpha: float = 1.0) -> Tensor:
+def celu(input: Tensor, alpha: builtins.float = 1.0, *, out: Any = None) -> Tensor:
     """input where positive, alpha * (exp(input / alpha) - 1) elsewhere."""
 
-def copysign(input: Any, other: Any) -> Tensor:
+def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> Tensor:
+    """Limit input to [min, max]; either may be None, a number or a tensor. `out=` takes a tensor to write to."""
+
+def clamp_max(input: Tensor, max: Any, *, out: Any = None) -> Tensor:
+    """Limit input from above, by a number or a tensor. `out=` takes a tensor to write to."""
+
+def clamp_min(input: Tensor, min: Any, *, out: Any = None) -> Tensor:
+    """Limit input from below, by a number or a tensor. `out=` takes a tensor to write to."""
+
+def clip(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> Tensor:
+    """Limit input to [min, max]; either may be None, a number or a tensor. `out=` takes a tensor to write to."""
+
+def concat(tensors: Sequence[Tensor], dim: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Join tensors along a dimension; the other sizes must agree. `out=` takes a tensor to write to."""
+
+def concatenate(tensors: Sequence[Tensor], dim: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Join tensors along a dimension; the other sizes must agree. `out=` takes a tensor to write to."""
+
+def copysign(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The magnitude of input with the sign of other."""
 
-def cos(input: Tensor) -> Tensor:
+def cos(input: Tensor, *, out: Any = None) -> Tensor:
     """Cosine of an angle in radians."""
 
-def cosh(input: Tensor) -> Tensor:
+def cosh(input: Tensor, *, out: Any = None) -> Tensor:
     """Hyperbolic cosine."""
 
-def elu(input: Tensor, /, alpha: float = 1.0) -> Tensor:
+def cumprod(input: Tensor, dim: builtins.int, *, dtype: Any = None, out: Any = None) -> Tensor:
+    """Return the running product along a dimension. `out=` takes a tensor to write to."""
+
+def cumsum(input: Tensor, dim: builtins.int, *, dtype: Any = None, out: Any = None) -> Tensor:
+    """Return the running sum along a dimension. `out=` takes a tensor to write to."""
+
+def diag(input: Tensor, diagonal: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Make a diagonal matrix of a vector, or take the diagonal of a matrix. `out=` takes a tensor to write to."""
+
+def diag_embed(input: Tensor, offset: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Make matrices with the last dimension on a diagonal. `out=` takes a tensor to write to."""
+
+def diff(input: Tensor, n: builtins.int = 1, dim: builtins.int = -1, *, out: Any = None) -> Tensor:
+    """Return the differences of neighbours along a dimension, n times over. `out=` takes a tensor to write to."""
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Tensor:
+    """Divide input by other; `rounding_mode` is None, "trunc" or "floor". `out=` takes a tensor to write to."""
+
+def divide(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Tensor:
+    """Divide input by other; `rounding_mode` is None, "trunc" or "floor". `out=` takes a tensor to write to."""
+
+def dot(input: Tensor, tensor: Tensor, *, out: Any = None) -> Tensor:
+    """Return the inner product of two vectors. `out=` takes a tensor to write to."""
+
+def elu(input: Tensor, alpha: builtins.float = 1.0, *, out: Any = None) -> Tensor:
     """input where positive, alpha * (exp(input) - 1) elsewhere."""
 
-def eq(input: Any, other: Any) -> Tensor:
+def eq(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is equal to other."""
 
-def erf(input: Tensor) -> Tensor:
+def erf(input: Tensor, *, out: Any = None) -> Tensor:
     """Error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to input."""
 
-def erfc(input: Tensor) -> Tensor:
+def erfc(input: Tensor, *, out: Any = None) -> Tensor:
     """1 - erf(input), exact where that is small."""
 
-def exp(input: Tensor) -> Tensor:
+def exp(input: Tensor, *, out: Any = None) -> Tensor:
     """e raised to the power input."""
 
-def exp2(input: Tensor) -> Tensor:
+def exp2(input: Tensor, *, out: Any = None) -> Tensor:
     """2 raised to the power input."""
 
-def expm1(input: Tensor) -> Tensor:
+def expm1(input: Tensor, *, out: Any = None) -> Tensor:
     """exp(input) - 1, exact near 0."""
 
-def fill(input: Any, other: Any) -> Tensor:
-    """value in the shape of input."""
-
-def fix(input: Tensor) -> Tensor:
+def fix(input: Tensor, *, out: Any = None) -> Tensor:
     """input without its fraction."""
 
-def floor(input: Tensor) -> Tensor:
+def floor(input: Tensor, *, out: Any = None) -> Tensor:
     """Largest integer not above input."""
 
-def floor_divide(input: Any, other: Any) -> Tensor:
+def floor_divide(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Largest integer not above input / other."""
 
-def fmod(input: Any, other: Any) -> Tensor:
+def fmod(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The remainder of input / other that has input's sign."""
 
-def ge(input: Any, other: Any) -> Tensor:
+def gather(input: Tensor, dim: builtins.int, index: Tensor, *, out: Any = None) -> Tensor:
+    """Take the element at index[i] along dim, for every position of index. `out=` takes a tensor to write to."""
+
+def ge(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is at least other."""
 
-def gelu(input: Tensor) -> Tensor:
+def gelu(input: Tensor, *, out: Any = None) -> Tensor:
     """input * Phi(input), Phi the normal distribution function (by erf)."""
 
-def gelu_tanh(input: Tensor) -> Tensor:
+def gelu_tanh(input: Tensor, *, out: Any = None) -> Tensor:
     """GELU by its tanh approximation (Hendrycks and Gimpel, 2016)."""
 
-def greater(input: Any, other: Any) -> Tensor:
+def greater(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is greater than other."""
 
-def greater_equal(input: Any, other: Any) -> Tensor:
+def greater_equal(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is at least other."""
 
-def gt(input: Any, other: Any) -> Tensor:
+def gt(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is greater than other."""
 
-def hardsigmoid(input: Tensor) -> Tensor:
+def hardsigmoid(input: Tensor, *, out: Any = None) -> Tensor:
     """min(max(input + 3, 0), 6) / 6."""
 
-def hardswish(input: Tensor) -> Tensor:
+def hardswish(input: Tensor, *, out: Any = None) -> Tensor:
     """input * hardsigmoid(input)."""
 
-def isfinite(input: Tensor) -> Tensor:
+def hstack(tensors: Sequence[Tensor], *, out: Any = None) -> Tensor:
+    """Join tensors along the second dimension, vectors along the first. `out=` takes a tensor to write to."""
+
+def index_add(
+    input: Tensor,
+    dim: builtins.int,
+    index: Tensor,
+    source: Tensor,
+    *,
+    alpha: Any = 1,
+    out: Any = None,
+) -> Tensor:
+    """Add alpha times the slices of source at a 1-d index along dim. `out=` takes a tensor to write to."""
+
+def index_select(input: Tensor, dim: builtins.int, index: Tensor, *, out: Any = None) -> Tensor:
+    """Take the slices of a dimension named by a 1-d index. `out=` takes a tensor to write to."""
+
+def inner(input: Tensor, tensor: Tensor, *, out: Any = None) -> Tensor:
+    """Return the inner product of two vectors. `out=` takes a tensor to write to."""
+
+def isfinite(input: Tensor, *, out: Any = None) -> Tensor:
     """True where input is neither infinite nor NaN."""
 
-def isinf(input: Tensor) -> Tensor:
+def isinf(input: Tensor, *, out: Any = None) -> Tensor:
     """True where input is plus or minus infinity."""
 
-def isnan(input: Tensor) -> Tensor:
+def isnan(input: Tensor, *, out: Any = None) -> Tensor:
     """True where input is not a number."""
 
-def le(input: Any, other: Any) -> Tensor:
+def kthvalue(
+    input: Tensor,
+    k: builtins.int,
+    dim: builtins.int = -1,
+    keepdim: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> ValuesIndices:
+    """Return the k-th smallest element (from 1) of a dimension and its index. `out=` takes a tensor to write to."""
+
+def le(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is at most other."""
 
-def leaky_relu(input: Tensor, /, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: builtins.float = 0.01, *, out: Any = None) -> Tensor:
     """input where positive, negative_slope * input elsewhere."""
 
-def less(input: Any, other: Any) -> Tensor:
+def lerp(input: Tensor, end: Any, weight: Any, *, out: Any = None) -> Tensor:
+    """Interpolate: input + weight * (end - input). `out=` takes a tensor to write to."""
+
+def less(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is less than other."""
 
-def less_equal(input: Any, other: Any) -> Tensor:
+def less_equal(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is at most other."""
 
-def log(input: Tensor) -> Tensor:
+def log(input: Tensor, *, out: Any = None) -> Tensor:
     """Natural logarithm."""
 
-def log10(input: Tensor) -> Tensor:
+def log10(input: Tensor, *, out: Any = None) -> Tensor:
     """Logarithm to base 10."""
 
-def log1p(input: Tensor) -> Tensor:
+def log1p(input: Tensor, *, out: Any = None) -> Tensor:
     """log(1 + input), exact near 0."""
 
-def log2(input: Tensor) -> Tensor:
+def log2(input: Tensor, *, out: Any = None) -> Tensor:
     """Logarithm to base 2."""
 
-def logical_and(input: Any, other: Any) -> Tensor:
+def log_softmax(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    _stacklevel: builtins.int = 3,
+    dtype: Any = None,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return the logarithm of softmax along a dimension. `out=` takes a tensor to write to."""
+
+def logical_and(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where both are true (not 0)."""
 
-def logical_not(input: Tensor) -> Tensor:
+def logical_not(input: Tensor, *, out: Any = None) -> Tensor:
     """True where input is false (0)."""
 
-def logical_or(input: Any, other: Any) -> Tensor:
+def logical_or(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where at least one is true (not 0)."""
 
-def logical_xor(input: Any, other: Any) -> Tensor:
+def logical_xor(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where exactly one is true (not 0)."""
 
-def logsigmoid(input: Tensor) -> Tensor:
+def logsigmoid(input: Tensor, *, out: Any = None) -> Tensor:
     """log(sigmoid(input)), exact at both ends."""
 
-def lt(input: Any, other: Any) -> Tensor:
+def logsumexp(
+    input: Tensor, dim: Any, keepdim: builtins.bool = False, *, out: Any = None
+) -> Tensor:
+    """Return log(sum(exp(input))) without overflow. `out=` takes a tensor to write to."""
+
+def lt(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is less than other."""
 
-def maximum(input: Any, other: Any) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
+    """Return the elements where mask is true, as one dimension. `out=` takes a tensor to write to."""
+
+def matmul(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor:
+    """Multiply matrices; leading dimensions are a batch and broadcast, vectors are 1-d. `out=` takes a tensor to write to."""
+
+def max(input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None) -> Any:
+    """Return the largest element; with a dim (values, indices); with a tensor `maximum`. `out=` takes a tensor to write to."""
+
+def maximum(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The larger of input and other; NaN when either is. Equal ones share the slope."""
 
-def minimum(input: Any, other: Any) -> Tensor:
+def mean(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: builtins.bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    out: Any = None,
+) -> Tensor:
+    """Average over dimensions (all by default) of a floating point tensor. `out=` takes a tensor to write to."""
+
+def median(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    keepdim: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Return the (lower) median of all elements, or of a dimension with its indices. `out=` takes a tensor to write to."""
+
+def min(input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None) -> Any:
+    """Return the smallest element; with a dim (values, indices); with a tensor `minimum`. `out=` takes a tensor to write to."""
+
+def minimum(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The smaller of input and other; NaN when either is. Equal ones share the slope."""
 
-def mish(input: Tensor) -> Tensor:
+def mish(input: Tensor, *, out: Any = None) -> Tensor:
     """input * tanh(softplus(input))."""
 
-def mul(input: Any, other: Any) -> Tensor:
+def mm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor:
+    """Multiply two matrices. `out=` takes a tensor to write to."""
+
+def mul(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Product, input * other."""
 
-def multiply(input: Any, other: Any) -> Tensor:
+def multiply(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """Product, input * other."""
 
-def ne(input: Any, other: Any) -> Tensor:
+def mv(input: Tensor, vec: Tensor, *, out: Any = None) -> Tensor:
+    """Multiply a matrix and a vector. `out=` takes a tensor to write to."""
+
+def nan_to_num(
+    input: Tensor,
+    nan: builtins.float = 0.0,
+    posinf: builtins.float | None = None,
+    neginf: builtins.float | None = None,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Replace NaN and the infinities; by default with 0 and the largest finite numbers. `out=` takes a tensor to write to."""
+
+def ne(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is different from other."""
 
-def neg(input: Tensor) -> Tensor:
+def neg(input: Tensor, *, out: Any = None) -> Tensor:
     """Negation, -input."""
 
-def negative(input: Tensor) -> Tensor:
+def negative(input: Tensor, *, out: Any = None) -> Tensor:
     """Negation, -input."""
 
-def not_equal(input: Any, other: Any) -> Tensor:
+def nonzero(input: Tensor, *, as_tuple: builtins.bool = False, out: Any = None) -> Any:
+    """Return the indices of the elements that are not 0: one row each, or a tuple of columns. `out=` takes a tensor to write to."""
+
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return the vector p-norm over dimensions; "fro" is the 2-norm of all elements. `out=` takes a tensor to write to."""
+
+def not_equal(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is different from other."""
 
-def reciprocal(input: Tensor) -> Tensor:
+def outer(input: Tensor, vec2: Tensor, *, out: Any = None) -> Tensor:
+    """Return the products of every pair of elements of two vectors. `out=` takes a tensor to write to."""
+
+def pow(input: Any, exponent: Any, *, out: Any = None) -> Tensor:
+    """Raise input to a power; a power of 2, 0.5, 1 or -1 takes the short road. `out=` takes a tensor to write to."""
+
+def prod(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    keepdim: builtins.bool = False,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+) -> Tensor:
+    """Multiply over one dimension, or over all. `out=` takes a tensor to write to."""
+
+def reciprocal(input: Tensor, *, out: Any = None) -> Tensor:
     """1 / input."""
 
-def relu(input: Tensor) -> Tensor:
+def relu(input: Tensor, *, out: Any = None) -> Tensor:
     """max(input, 0); its slope at 0 is 0."""
 
-def relu6(input: Tensor) -> Tensor:
+def relu6(input: Tensor, *, out: Any = None) -> Tensor:
     """min(max(input, 0), 6)."""
 
-def remainder(input: Any, other: Any) -> Tensor:
+def remainder(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The remainder of input / other that has other's sign."""
 
-def rsqrt(input: Tensor) -> Tensor:
+def round(input: Tensor, *, decimals: builtins.int = 0, out: Any = None) -> Tensor:
+    """Round to `decimals` places; halves go to the even neighbour. `out=` takes a tensor to write to."""
+
+def rsqrt(input: Tensor, *, out: Any = None) -> Tensor:
     """1 / sqrt(input)."""
 
-def selu(input: Tensor) -> Tensor:
+def scatter(
+    input: Tensor,
+    dim: builtins.int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    out: Any = None,
+) -> Tensor:
+    """Put src (a tensor or a number) at index along dim. `out=` takes a tensor to write to."""
+
+def scatter_add(
+    input: Tensor, dim: builtins.int, index: Tensor, src: Tensor, *, out: Any = None
+) -> Tensor:
+    """Add src to the elements at index along dim. `out=` takes a tensor to write to."""
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    right: builtins.bool = False,
+    side: str | None = None,
+    out: Any = None,
+) -> Tensor:
+    """Return where each value would be inserted to keep the last dimension sorted. `out=` takes a tensor to write to."""
+
+def selu(input: Tensor, *, out: Any = None) -> Tensor:
     """Self-normalising ELU (Klambauer et al., 2017)."""
 
-def sigmoid(input: Tensor) -> Tensor:
+def sigmoid(input: Tensor, *, out: Any = None) -> Tensor:
     """Logistic function, 1 / (1 + exp(-input))."""
 
-def sign(input: Tensor) -> Tensor:
+def sign(input: Tensor, *, out: Any = None) -> Tensor:
     """-1, 0 or 1 by the sign of input."""
 
-def silu(input: Tensor) -> Tensor:
+def silu(input: Tensor, *, out: Any = None) -> Tensor:
     """input * sigmoid(input), also called swish."""
 
-def sin(input: Tensor) -> Tensor:
+def sin(input: Tensor, *, out: Any = None) -> Tensor:
     """Sine of an angle in radians."""
 
-def sinh(input: Tensor) -> Tensor:
+def sinh(input: Tensor, *, out: Any = None) -> Tensor:
     """Hyperbolic sine."""
 
-def softplus(input: Tensor, /, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softmax(
+    input: Tensor,
+    dim: builtins.int | None = None,
+    _stacklevel: builtins.int = 3,
+    dtype: Any = None,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Return exp(input) over its sum along a dimension. `out=` takes a tensor to write to."""
+
+def softplus(
+    input: Tensor, beta: builtins.float = 1.0, threshold: builtins.float = 20.0, *, out: Any = None
+) -> Tensor:
     """log(1 + exp(beta * input)) / beta; input itself above threshold / beta."""
 
-def sqrt(input: Tensor) -> Tensor:
+def sort(
+    input: Tensor,
+    dim: builtins.int = -1,
+    descending: builtins.bool = False,
+    stable: builtins.bool = False,
+    *,
+    out: Any = None,
+) -> ValuesIndices:
+    """Sort along a dimension; returns (values, indices). NaN is the largest. `out=` takes a tensor to write to."""
+
+def sqrt(input: Tensor, *, out: Any = None) -> Tensor:
     """Square root."""
 
-def square(input: Tensor) -> Tensor:
+def square(input: Tensor, *, out: Any = None) -> Tensor:
     """input * input."""
 
-def sub(input: Any, other: Any, /, alpha: float = 1.0) -> Tensor:
+def stack(tensors: Sequence[Tensor], dim: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Join tensors of one shape along a new dimension. `out=` takes a tensor to write to."""
+
+def std(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: builtins.bool = True,
+    keepdim: builtins.bool = False,
+    *,
+    correction: builtins.float | None = None,
+    out: Any = None,
+) -> Tensor:
+    """Return the standard deviation, the square root of `var`. `out=` takes a tensor to write to."""
+
+def sub(input: Any, other: Any, _last: Any = None, *, alpha: Any = 1, out: Any = None) -> Tensor:
     """Difference, input - alpha * other."""
 
-def subtract(input: Any, other: Any, /, alpha: float = 1.0) -> Tensor:
+def subtract(
+    input: Any, other: Any, _last: Any = None, *, alpha: Any = 1, out: Any = None
+) -> Tensor:
     """Difference, input - alpha * other."""
 
-def tan(input: Tensor) -> Tensor:
+def sum(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: builtins.bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    out: Any = None,
+) -> Tensor:
+    """Add up over dimensions (all by default). Integers and bools give int64. `out=` takes a tensor to write to."""
+
+def take(input: Tensor, index: Tensor, *, out: Any = None) -> Tensor:
+    """Take elements of the flattened tensor. `out=` takes a tensor to write to."""
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: builtins.int, *, out: Any = None) -> Tensor:
+    """Take the element at indices[i] along dim; sizes of 1 broadcast. `out=` takes a tensor to write to."""
+
+def tan(input: Tensor, *, out: Any = None) -> Tensor:
     """Tangent of an angle in radians."""
 
-def tanh(input: Tensor) -> Tensor:
+def tanh(input: Tensor, *, out: Any = None) -> Tensor:
     """Hyperbolic tangent."""
 
-def trunc(input: Tensor) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, *, out: Any = None) -> Tensor:
+    """Sum products over the last `dims` dimensions of a and the first of b, or over given ones. `out=` takes a tensor to write to."""
+
+def topk(
+    input: Tensor,
+    k: builtins.int,
+    dim: builtins.int = -1,
+    largest: builtins.bool = True,
+    sorted: builtins.bool = True,
+    *,
+    out: Any = None,
+) -> ValuesIndices:
+    """Return the k largest (or smallest) elements of a dimension and their indices. `out=` takes a tensor to write to."""
+
+def tril(input: Tensor, diagonal: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Keep the lower triangle of the last two dimensions, 0 above the diagonal. `out=` takes a tensor to write to."""
+
+def triu(input: Tensor, diagonal: builtins.int = 0, *, out: Any = None) -> Tensor:
+    """Keep the upper triangle of the last two dimensions, 0 below the diagonal. `out=` takes a tensor to write to."""
+
+def true_divide(
+    input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None
+) -> Tensor:
+    """Divide input by other; `rounding_mode` is None, "trunc" or "floor". `out=` takes a tensor to write to."""
+
+def trunc(input: Tensor, *, out: Any = None) -> Tensor:
     """input without its fraction."""
+
+def var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: builtins.bool = True,
+    keepdim: builtins.bool = False,
+    *,
+    correction: builtins.float | None = None,
+    out: Any = None,
+) -> Tensor:
+    """Return the variance: squared deviations from the mean, summed, over n - correction. `out=` takes a tensor to write to."""
+
+def vstack(tensors: Sequence[Tensor], *, out: Any = None) -> Tensor:
+    """Join tensors as rows. `out=` takes a tensor to write to."""
+
+def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
+    """Take input where condition is true, other elsewhere; alone: the indices of what is true. `out=` takes a tensor to write to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import backtrail as bt
 import pytest
 from backtrail.utils import data
-from backtrail.utils.data import dataloader
 
 
 class Squares(data.Dataset[tuple[int, float]]):
@@ -278,18 +276,6 @@ def test_exclusive_options() -> None:
             data.DataLoader(dataset, **kwargs)
     with pytest.raises(ValueError, match="num_workers"):
         data.DataLoader(dataset, num_workers=-1)
-
-
-def test_workers_are_replaced_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataloader, "_warned_of_workers", False)
-    with pytest.warns(UserWarning, match="num_workers=2 has no effect") as caught:
-        loader = data.DataLoader(Squares(3), num_workers=2, pin_memory=True, prefetch_factor=2)
-    assert caught[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data.DataLoader(Squares(3), num_workers=4)
-    assert len(list(loader)) == 3
-    assert data.get_worker_info() is None
 
 
 @pytest.mark.peer

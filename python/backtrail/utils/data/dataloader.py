@@ -1,35 +1,66 @@
-"""DataLoader: batches of a dataset, fetched in the process that asks for them."""
+"""DataLoader: batches of a dataset, made where they are asked for or in worker processes."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ...functions.random import Generator
+from ...functions.random import Generator, randint
 from .collate import default_collate, default_convert
 from .dataset import Dataset, IterableDataset, fetch_columns
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
+if TYPE_CHECKING:
+    from .workers import Workers
+
 T_co = TypeVar("T_co", covariant=True)
 
-_warned_of_workers = False
+
+class _Fetching:
+    """How a batch is made: called with a dataset, gives the function from indices to a batch.
+
+    For a stream that function takes the next batch, and raises StopIteration at the end.
+    """
+
+    def __init__(
+        self, collate_fn: Any, batched: bool, streamed: bool, size: int | None, drop_last: bool
+    ) -> None:
+        self.collate_fn = collate_fn
+        self.batched = batched
+        self.streamed = streamed
+        self.size = size
+        self.drop_last = drop_last
+
+    def __call__(self, dataset: Any) -> Callable[[Any], Any]:
+        if self.streamed:
+            return _next_of(self._stream(iter(dataset)))
+        if self.batched:
+            return partial(self._batch, dataset)
+        return lambda index: self.collate_fn(dataset[index])
+
+    def _batch(self, dataset: Any, indices: list[Any]) -> Any:
+        if self.collate_fn is default_collate:
+            columns = fetch_columns(dataset, indices)
+            if columns is not None:
+                return columns
+        fetch_all = getattr(dataset, "__getitems__", None)
+        if fetch_all is not None:
+            return self.collate_fn(fetch_all(indices))
+        return self.collate_fn([dataset[index] for index in indices])
+
+    def _stream(self, samples: Iterator[Any]) -> Iterator[Any]:
+        if self.size is None:
+            yield from map(self.collate_fn, samples)
+            return
+        while batch := list(islice(samples, self.size)):
+            if len(batch) == self.size or not self.drop_last:
+                yield self.collate_fn(batch)
 
 
-def _warn_of_workers(num_workers: int) -> None:
-    global _warned_of_workers
-    if num_workers > 0 and not _warned_of_workers:
-        _warned_of_workers = True
-        warnings.warn(
-            f"DataLoader: num_workers={num_workers} has no effect, samples are fetched in the "
-            "main process; pass num_workers=0 to say so",
-            stacklevel=3,
-        )
-
-
-def get_worker_info() -> None:
-    """Return None: there are no worker processes."""
+def _next_of(batches: Iterator[Any]) -> Callable[[Any], Any]:
+    return lambda _: next(batches)
 
 
 class DataLoader(Generic[T_co]):
@@ -37,7 +68,12 @@ class DataLoader(Generic[T_co]):
 
     `sampler` gives indices (`shuffle` picks a random one), `batch_sampler` lists of indices;
     batch_size=None yields single samples. `drop_last` leaves out a last batch that is short.
-    What concerns worker processes and pinned memory is accepted and has no effect. Raises
+    With `num_workers` processes, batches are made ahead (`prefetch_factor` a worker, 2 by default)
+    and come in the same order (`in_order=False`: as they are ready); each worker calls
+    `worker_init_fn(number)` first, has a copy of the dataset and the seed that `get_worker_info`
+    says. `persistent_workers` stay for the next pass. A batch that takes longer than `timeout`
+    seconds (0: any time is right), a worker that dies, and an exception in a worker, with its
+    traceback, are errors here. Pinned memory is accepted and has no effect on the CPU. Raises
     ValueError for options that exclude each other.
     """
 
@@ -62,9 +98,9 @@ class DataLoader(Generic[T_co]):
         pin_memory_device: str = "",
         in_order: bool = True,
     ) -> None:
-        if num_workers < 0:
-            raise ValueError(f"DataLoader: num_workers must be 0 or more, got {num_workers}")
-        _warn_of_workers(num_workers)
+        _check_workers(
+            num_workers, timeout, prefetch_factor, persistent_workers, multiprocessing_context
+        )
         streamed = isinstance(dataset, IterableDataset)
         if streamed and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError(
@@ -104,37 +140,44 @@ class DataLoader(Generic[T_co]):
         self.collate_fn = collate_fn
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
-        self.prefetch_factor = prefetch_factor
+        self.multiprocessing_context = multiprocessing_context
+        self.prefetch_factor = 2 if num_workers and prefetch_factor is None else prefetch_factor
         self.persistent_workers = persistent_workers
+        self.in_order = in_order
+        self._workers: Workers | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        if isinstance(self.dataset, IterableDataset):
-            return self._stream(iter(self.dataset))
-        if self.batch_sampler is not None:
-            return map(self._fetch, self.batch_sampler)
-        indices = self.sampler if self.sampler is not None else ()
-        return (self.collate_fn(self.dataset[index]) for index in indices)  # type: ignore[arg-type]
+        # Drawn with and without workers, so that what follows does not depend on them.
+        seed = int(randint(0, 2**62, (), generator=self.generator).item())
+        streamed = isinstance(self.dataset, IterableDataset)
+        batched = self.batch_sampler is not None
+        make = _Fetching(self.collate_fn, batched, streamed, self.batch_size, self.drop_last)
+        source: Any = self.batch_sampler if batched else self.sampler
+        tasks = None if streamed else iter(() if source is None else source)
+        if not self.num_workers:
+            fetch = make(self.dataset)
+            return _all_of(fetch) if tasks is None else map(fetch, tasks)
+        from .workers import Batches, Workers
 
-    def _fetch(self, indices: list[Any]) -> Any:
-        dataset = self.dataset
-        if self.collate_fn is default_collate:
-            columns = fetch_columns(dataset, indices)
-            if columns is not None:
-                return columns
-        fetch_all = getattr(dataset, "__getitems__", None)
-        if fetch_all is not None:
-            return self.collate_fn(fetch_all(indices))
-        return self.collate_fn([dataset[index] for index in indices])
+        workers = self._workers
+        if workers is None or not workers.alive:
+            workers = Workers(
+                self.num_workers,
+                self.dataset,
+                make,
+                self.worker_init_fn,
+                self.multiprocessing_context,
+            )
+            self._workers = workers if self.persistent_workers else None
+        ahead = self.prefetch_factor or 0
+        close = not self.persistent_workers
+        return Batches(workers, seed, tasks, ahead, self.timeout, self.in_order, close)
 
-    def _stream(self, samples: Iterator[Any]) -> Iterator[Any]:
-        if self.batch_size is None:
-            yield from map(self.collate_fn, samples)
-            return
-        while batch := list(islice(samples, self.batch_size)):
-            if len(batch) == self.batch_size or not self.drop_last:
-                yield self.collate_fn(batch)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None}
 
     def __len__(self) -> int:
         """Return the number of batches; TypeError where the dataset or sampler has no length."""
@@ -148,3 +191,38 @@ class DataLoader(Generic[T_co]):
 
 def _sized(dataset: Dataset[Any]) -> Sized:
     return dataset  # type: ignore[return-value]  # Dataset leaves __len__ to its subclasses
+
+
+def _all_of(fetch: Callable[[Any], Any]) -> Iterator[Any]:
+    while True:
+        try:
+            batch = fetch(None)
+        except StopIteration:
+            return
+        yield batch
+
+
+def _check_workers(
+    num_workers: int,
+    timeout: float,
+    prefetch_factor: int | None,
+    persistent_workers: bool,
+    multiprocessing_context: Any,
+) -> None:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ValueError(f"DataLoader: num_workers must be 0 or more, got {num_workers!r}")
+    if timeout < 0:
+        raise ValueError(f"DataLoader: timeout must be 0 or more seconds, got {timeout}")
+    if num_workers:
+        if prefetch_factor is not None and prefetch_factor < 1:
+            raise ValueError(
+                f"DataLoader: prefetch_factor must be 1 or more, got {prefetch_factor}"
+            )
+        return
+    for name, given in (
+        ("prefetch_factor", prefetch_factor is not None),
+        ("persistent_workers", persistent_workers),
+        ("multiprocessing_context", multiprocessing_context is not None),
+    ):
+        if given:
+            raise ValueError(f"DataLoader: {name} needs num_workers > 0")

@@ -61,6 +61,27 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         return int(self.tensors[0].shape[0])
 
 
+class StackDataset(Dataset[Any]):
+    """Samples of several datasets of one length side by side: a tuple, or a dict by their names."""
+
+    def __init__(self, *args: Dataset[Any], **kwargs: Dataset[Any]) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: expected datasets by position, or by name, not both")
+        self.datasets: Any = kwargs or args
+        sizes = [_size(d) for d in (kwargs.values() if kwargs else args)]
+        if any(size != sizes[0] for size in sizes):
+            raise ValueError(f"StackDataset: all datasets must have the same length, got {sizes}")
+        self._length = sizes[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
 class ConcatDataset(Dataset[T_co]):
     """One dataset after the other."""
 

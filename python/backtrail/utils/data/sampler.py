@@ -11,6 +11,7 @@ from ...functions.creation import tensor
 from ...functions.random import Generator, multinomial, randint, randperm
 
 T_co = TypeVar("T_co", covariant=True)
+_DRAWN_AT_ONCE = 32
 
 
 class Sampler(Generic[T_co]):
@@ -66,8 +67,10 @@ class RandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         size = len(self.data_source)
         if self.replacement:
-            draws = randint(0, size, (self.num_samples,), generator=self.generator)
-            yield from draws.tolist()
+            # Drawn as they are taken: num_samples may be far more than anyone takes.
+            for start in range(0, self.num_samples, _DRAWN_AT_ONCE):
+                n = min(_DRAWN_AT_ONCE, self.num_samples - start)
+                yield from randint(0, size, (n,), generator=self.generator).tolist()
             return
         left = self.num_samples if size else 0
         while left > 0:

@@ -130,10 +130,14 @@ def test_errors_name_the_rule() -> None:
         F.linear_cross_entropy(x, w[:, :2], target)
     with pytest.raises(IndexError, match=r"target\[1\] is 6, but there are 6 classes"):
         F.linear_cross_entropy(x, w, bt.tensor([0, 6, 0, 0]))
-    with pytest.raises(RuntimeError, match="target has shape"):
+    with pytest.raises(ValueError, match="target has shape"):
         F.linear_cross_entropy(x, w, target[:3])
-    with pytest.raises(RuntimeError, match="linear_bias has shape"):
+    with pytest.raises(RuntimeError, match=r"linear_bias \(3,\)"):
         F.linear_cross_entropy(x, w, target, linear_bias=bt.zeros(3))
+    with pytest.raises(RuntimeError, match="needs input of shape"):
+        F.linear_cross_entropy(x[0], w.reshape(3, 2, 3), bt.tensor([0, 1]))
+    with pytest.raises(RuntimeError, match="target has shape"):
+        F.linear_cross_entropy(x, w, bt.zeros(4, 2, dtype=bt.int64))
     with pytest.raises(ValueError, match="reduction"):
         F.linear_cross_entropy(x, w, target, reduction="avg")
     with pytest.raises(RuntimeError, match="label_smoothing is 2"):

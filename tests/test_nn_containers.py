@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import backtrail as bt
@@ -42,9 +43,9 @@ def test_sequential_with_names() -> None:
     net = nn.Sequential({"first": nn.Linear(2, 2), "then": nn.ReLU()})
     assert net.first is net[0]
     assert list(net.state_dict()) == ["first.weight", "first.bias"]
-    del net[1]
-    assert [name for name, _ in net.named_children()] == ["first"]
     assert [name for name, _ in net[:1].named_children()] == ["first"]
+    del net[1]
+    assert [name for name, _ in net.named_children()] == ["0"]
 
 
 def test_module_list() -> None:
@@ -122,3 +123,58 @@ def test_parameter_dict() -> None:
     assert len(weights.copy()) == 2
     weights.clear()
     assert list(weights.parameters()) == []
+
+
+def test_sequential_operators() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    twice = net * 2
+    assert [type(m).__name__ for m in twice] == ["ReLU", "Tanh", "ReLU", "Tanh"]
+    assert twice[2] is net[0]
+    assert len(2 * net) == 4
+    same = net
+    net *= 2
+    assert net is same
+    assert list(net._modules) == ["0", "1", "2", "3"]
+    net += nn.Sequential(nn.Identity())
+    assert net is same
+    assert isinstance(net[4], nn.Identity)
+    assert net.insert(0, nn.Sigmoid()) is net
+    assert isinstance(net[0], nn.Sigmoid)
+    for wrong, error, message in (
+        (0, ValueError, "Non-positive multiplication factor 0"),
+        (1.5, TypeError, "unsupported operand"),
+    ):
+        with pytest.raises(error, match=message):
+            net * wrong  # type: ignore[operator]
+    with pytest.raises(ValueError, match="only objects of Sequential class"):
+        net + nn.ModuleList()  # type: ignore[operator]
+
+
+def test_parameter_dict_as_a_dict() -> None:
+    one, two = bt.ones(1), bt.ones(2)
+    assert list(nn.ParameterDict({"b": one, "a": two})) == ["a", "b"]
+    assert list(nn.ParameterDict([("b", one), ("a", two)])) == ["b", "a"]
+    assert list(nn.ParameterDict(OrderedDict(b=one, a=two))) == ["b", "a"]
+    known = nn.ParameterDict({"b": one, "a": two})
+    merged = known | {"c": one}
+    assert list(merged) == ["a", "b", "c"]
+    assert isinstance(merged, nn.ParameterDict)
+    assert list({"z": 1} | known) == ["z", "a", "b"]
+    known |= nn.ParameterDict({"d": one})
+    assert list(known) == ["a", "b", "d"]
+    assert list(known.fromkeys(["x", "y"], one)) == ["x", "y"]
+    with pytest.raises(RuntimeError, match="should not be called"):
+        known(1)
+    with pytest.raises(RuntimeError, match="should not be called"):
+        nn.ParameterList()(1)
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleDict, nn.ParameterDict])
+def test_updates_want_pairs(kind: Any) -> None:
+    for wrong, error, message in (
+        (3, TypeError, "should be called with an iterable of key/value pairs, but got int"),
+        ([3], TypeError, "element #0 should be Iterable"),
+        ([(1, 2, 3)], ValueError, "element #0 has length 3; 2 is required"),
+    ):
+        with pytest.raises(error, match=message):
+            kind(wrong)

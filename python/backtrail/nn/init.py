@@ -218,6 +218,7 @@ def kaiming_uniform_(
 ) -> Tensor:
     """Draw uniformly in +-gain * sqrt(3 / fan) (He et al. 2015); a is leaky_relu's slope."""
     if tensor.numel() == 0:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
     bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
@@ -232,6 +233,7 @@ def kaiming_normal_(
 ) -> Tensor:
     """Draw from N(0, gain^2 / fan) (He et al. 2015); a is leaky_relu's slope."""
     if tensor.numel() == 0:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from ...functions.creation import zeros
@@ -85,6 +86,8 @@ def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     """Limit input to [min_val, max_val]."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val {min_val} cannot be greater than max_val {max_val}")
     out = clamp(input, min_val, max_val)
     return input.copy_(out) if inplace else out
 
@@ -102,8 +105,20 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """Return input where positive, a learnt slope (one, or one a channel) times input elsewhere."""
-    if weight._numel > 1 and input.ndim > 1:
+    if weight.ndim > 1:
+        raise RuntimeError(
+            f"prelu: weight must be a scalar or a vector, got shape {tuple(weight.shape)}"
+        )
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight._numel == 1:
+        weight = weight.reshape(())
+    elif weight._numel == channels:
         weight = weight.reshape(1, -1, *([1] * (input.ndim - 2)))
+    else:
+        raise RuntimeError(
+            f"prelu: weight has {weight._numel} elements; expected 1 or one for each of "
+            f"{channels} channels of input {tuple(input.shape)}"
+        )
     return apply(ops["where"], (input > 0, input, weight * input))
 
 
@@ -112,8 +127,15 @@ def softmin(input: Tensor, dim: int | None = None) -> Tensor:
     return softmax(-input, dim)
 
 
-def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:
-    """Draw from the categorical distribution of logits, softened (Jang et al., 2017)."""
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """Draw from the categorical distribution of logits, softened (Jang et al., 2017).
+
+    `eps` is there for PyTorch's programs, and has had no effect there for long.
+    """
+    if eps != 1e-10:
+        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     noise = -(-(rand_like(logits) + 1e-20).log() + 1e-20).log()
     soft = softmax((logits + noise) / tau, dim)
     if not hard:

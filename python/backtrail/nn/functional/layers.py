@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from ... import dtypes
-from ...functions.creation import full, tensor
+from ...autograd import Function, no_grad
+from ...functions.creation import full, ones, tensor, zeros
 from ...functions.random import bernoulli, dropout as _dropout
 from ...tensor import Tensor, apply, ops
 
@@ -26,18 +29,56 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Look up rows of weight (V, E): indices (...) -> (..., E).
+    """Look up rows of weight (V, E): integers (...) -> (..., E).
 
-    The row `padding_idx` gets no gradient. Raises IndexError for an index outside [0, V).
+    The row `padding_idx` gets no gradient. With `max_norm`, rows that are looked up and longer (in
+    the p-norm of `norm_type`) are shortened to it in place. With `scale_grad_by_freq` the gradient
+    of a row is divided by how often it is looked up. Raises IndexError for an index outside [0, V).
     """
-    if max_norm is not None or scale_grad_by_freq:
-        raise NotImplementedError("embedding: max_norm and scale_grad_by_freq are not supported")
+    if sparse:
+        raise RuntimeError("embedding: sparse=True: there are no sparse gradients; leave it out")
+    if input.dtype is not dtypes.int64 and input.dtype is not dtypes.int32:
+        raise RuntimeError(
+            f"embedding: indices must be int64 or int32, got {input.dtype}: convert with .long()"
+        )
     index = input if input.dtype is dtypes.int64 else input.to(dtypes.int64)
+    if max_norm is not None:
+        with no_grad():
+            _shorten(weight.detach(), index.reshape(-1), float(max_norm), float(norm_type))
     out = apply(_EMBEDDING, (weight, index))
-    if padding_idx is not None and out.requires_grad:
+    if not out.requires_grad:
+        return out
+    if scale_grad_by_freq:
+        flat = index.reshape(-1)
+        counts = zeros(weight.shape[0], dtype=out.dtype)
+        counts.index_add_(0, flat, ones(flat.shape[0], dtype=out.dtype))
+        share = counts.index_select(0, flat).reshape((*index.shape, 1)).reciprocal()
+        out = _ScaledGradient.apply(out, share)
+    if padding_idx is not None:
         row = padding_idx % weight.shape[0]
         out = apply(ops["where"], ((index == row).unsqueeze(-1), out.detach(), out))
     return out
+
+
+def _shorten(weight: Tensor, rows: Tensor, longest: float, p: float) -> None:
+    """Shorten those of the given rows that are longer; a row given twice is written twice."""
+    picked = weight.index_select(0, rows)
+    norms = picked.norm(p, 1, True)
+    scale = apply(ops["where"], (norms > longest, longest / (norms + 1e-7), 1.0))
+    weight[rows] = picked * scale
+
+
+class _ScaledGradient(Function):
+    """The identity; the gradient is multiplied by a factor for each element."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return input
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return grad * ctx.saved_tensors[0], None
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
@@ -57,19 +98,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return input.copy_(out) if inplace else out
 
 
-def _channel_dropout(
-    name: str, input: Tensor, p: float, training: bool, inplace: bool, dims: int
-) -> Tensor:
-    """Zero whole channels, the dimension before the last `dims`."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"{name}: p is {p}; it must be between 0 and 1")
-    if input.ndim not in (dims + 1, dims + 2):
-        raise RuntimeError(
-            f"{name}: expected {dims + 1} or {dims + 2} dimensions; got shape {tuple(input.shape)}"
-        )
+def _channel_dropout(input: Tensor, p: float, training: bool, inplace: bool, lead: int) -> Tensor:
+    """Zero whole channels, numbered by the first `lead` dimensions."""
     if not training or p == 0.0:
         return input
-    shape = tuple(input.shape[:-dims]) + (1,) * dims
+    shape = tuple(input.shape[:lead]) + (1,) * (input.ndim - lead)
     kept = bernoulli(full(shape, 1.0 - p, dtype=input.dtype)) / (1.0 - p) if p < 1.0 else 0.0
     return input.mul_(kept) if inplace else input * kept
 
@@ -78,14 +111,42 @@ def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """Zero whole channels of (N, C, L) or (C, L) with probability p."""
-    return _channel_dropout("dropout1d", input, p, training, inplace, 1)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout1d: p is {p}; it must be between 0 and 1")
+    if input.ndim not in (2, 3):
+        raise RuntimeError(
+            f"dropout1d: expected (N, C, L) or (C, L); got shape {tuple(input.shape)}"
+        )
+    return _channel_dropout(input, p, training, inplace, input.ndim - 1)
 
 
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Zero whole channels of (N, C, H, W) or (C, H, W) with probability p."""
-    return _channel_dropout("dropout2d", input, p, training, inplace, 2)
+    """Zero whole channels of (N, C, H, W) with probability p.
+
+    Three dimensions are taken for (N, C, L), two for a plain dropout, with PyTorch's warning.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout2d: p is {p}; it must be between 0 and 1")
+    if input.ndim < 2:
+        raise RuntimeError(f"dropout2d: expected (N, C, H, W); got shape {tuple(input.shape)}")
+    if input.ndim == 3:
+        warnings.warn(
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout "
+            "behavior is desired - input is interpreted as shape (N, C, L), where C is the channel "
+            "dim. To maintain the 1D channel-wise dropout behavior, please switch to using "
+            "dropout1d instead.",
+            stacklevel=2,
+        )
+    elif input.ndim != 4:
+        warnings.warn(
+            f"dropout2d: Received a {input.ndim}-D input to dropout2d, which is deprecated and "
+            "will result in an error in a future release. To retain the behavior and silence this "
+            "warning, please use dropout instead.",
+            stacklevel=2,
+        )
+    return _channel_dropout(input, p, training, inplace, 2)
 
 
 def pad(

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ...functions.elementwise import clamp
 from ...tensor import Tensor, apply, ops
 
-_RMS_NORM, _LAYER_NORM = ops["rms_norm"], ops["layer_norm"]
+_LAYER_NORM = ops["layer_norm"]
 
 
-def _normalized(name: str, input: Tensor, shape: Sequence[int]) -> int:
-    n = 1
-    for size in shape:
-        n *= size
-    if tuple(input.shape[input.ndim - len(shape) :]) != tuple(shape) or not shape:
+def _normalized(
+    name: str,
+    input: Tensor,
+    shape: Sequence[int],
+    scales: tuple[Tensor | None, ...],
+    eps: float | None,
+) -> Tensor:
+    """Normalise over the last dimensions, of these sizes; as one dimension where they are more."""
+    dims = len(shape)
+    if tuple(input.shape[input.ndim - dims :]) != tuple(shape) or not shape:
         raise RuntimeError(
             f"{name}: normalized_shape {tuple(shape)} must be the last dimensions of the input's "
             f"shape {tuple(input.shape)}"
         )
-    return n
+    for scale in scales:
+        if scale is not None and tuple(scale.shape) != tuple(shape):
+            raise RuntimeError(
+                f"{name}: weight and bias must have the shape normalized_shape = {tuple(shape)}, "
+                f"got {tuple(scale.shape)}"
+            )
+    n = math.prod(shape)
+    if dims == 1:
+        return apply(ops[name], (input, *scales), (n, eps))
+    rows = input.reshape(*input.shape[: input.ndim - dims], n)
+    vectors = (scale if scale is None else scale.reshape(n) for scale in scales)
+    return apply(ops[name], (rows, *vectors), (n, eps)).reshape(input.shape)
 
 
 def layer_norm(
@@ -30,8 +47,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Give the last dimensions mean 0 and variance 1, then scale and shift (Ba et al., 2016)."""
-    n = _normalized("layer_norm", input, normalized_shape)
-    return apply(_LAYER_NORM, (input, weight, bias), (n, eps))
+    return _normalized("layer_norm", input, normalized_shape, (weight, bias), eps)
 
 
 def rms_norm(
@@ -41,8 +57,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """Divide the last dimensions by their root mean square; scale (Zhang and Sennrich, 2019)."""
-    n = _normalized("rms_norm", input, normalized_shape)
-    return apply(_RMS_NORM, (input, weight), (n, eps))
+    return _normalized("rms_norm", input, normalized_shape, (weight,), eps)
 
 
 def group_norm(
@@ -53,11 +68,27 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise groups of channels of (N, C, ...) (Wu and He, 2018)."""
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"group_norm: expected (N, C, ...), got an input of shape {tuple(input.shape)}"
+        )
     n, c = input.shape[:2]
-    if c % num_groups:
+    if num_groups <= 0 or c % num_groups:
         raise RuntimeError(f"group_norm: {c} channels do not divide into {num_groups} groups")
-    rows = input.reshape(n * num_groups, -1)
-    out = apply(_LAYER_NORM, (rows, None, None), (max(rows.shape[-1], 1), eps)).reshape(input.shape)
+    for scale in (weight, bias):
+        if scale is not None and tuple(scale.shape) != (c,):
+            raise RuntimeError(
+                f"group_norm: weight and bias must have one element for each of {c} channels, "
+                f"got {tuple(scale.shape)}"
+            )
+    size = math.prod(input.shape[2:]) * (c // num_groups)
+    if n * size == 1:
+        raise ValueError(
+            "group_norm: expected more than 1 value per channel when training, got input size "
+            f"{list(input.shape)}"
+        )
+    rows = input.reshape(n * num_groups, size)
+    out = apply(_LAYER_NORM, (rows, None, None), (max(size, 1), eps)).reshape(input.shape)
     shape = (1, c, *([1] * (input.ndim - 2)))
     out = out if weight is None else out * weight.reshape(shape)
     return out if bias is None else out + bias.reshape(shape)
@@ -78,11 +109,25 @@ def batch_norm(
     When training, the running statistics move by `momentum` towards the batch's; else they are
     used.
     """
+    if eps < 0 or (eps == 0 and training):
+        raise ValueError(f"batch_norm: eps must be positive in training, not negative; got {eps}")
+    if input._numel == 0 and input.ndim < 2:
+        return input.clone()
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"batch_norm: expected (N, C, ...), got an input of shape {tuple(input.shape)}"
+        )
+    for scale in (running_mean, running_var, weight, bias):
+        if scale is not None and tuple(scale.shape) != (input.shape[1],):
+            raise RuntimeError(
+                f"batch_norm: running statistics, weight and bias must have one element for each "
+                f"of {input.shape[1]} channels, got {tuple(scale.shape)}"
+            )
     dims = [d for d in range(input.ndim) if d != 1]
     shape = (1, input.shape[1], *([1] * (input.ndim - 2)))
     if training or running_mean is None or running_var is None:
         count = input._numel // max(input.shape[1], 1)
-        if training and count <= 1:
+        if training and count == 1:
             raise ValueError(
                 f"batch_norm: training needs more than 1 value a channel; got shape "
                 f"{tuple(input.shape)}"
@@ -90,7 +135,7 @@ def batch_norm(
         mean = input.mean(dims, True)
         centred = input - mean
         var = (centred * centred).mean(dims, True)
-        if running_mean is not None and running_var is not None and training:
+        if running_mean is not None and running_var is not None and training and count:
             running_mean.lerp_(mean.detach().reshape(-1), momentum)
             unbiased = var.detach().reshape(-1) * (count / (count - 1))
             running_var.lerp_(unbiased, momentum)

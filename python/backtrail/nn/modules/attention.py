@@ -11,7 +11,7 @@ from ...functions.functional import cat
 from ...tensor import Tensor
 from .. import functional as F, init
 from ..parameter import Parameter
-from .linear import Linear
+from .linear import Linear, NonDynamicallyQuantizableLinear
 from .module import Module
 
 
@@ -78,7 +78,9 @@ class MultiheadAttention(Module):
         add("in_proj_bias", bias, 3 * embed_dim)
         add("bias_k", add_bias_kv, 1, 1, embed_dim)
         add("bias_v", add_bias_kv, 1, 1, embed_dim)
-        self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
+        self.out_proj = NonDynamicallyQuantizableLinear(
+            embed_dim, embed_dim, bias=bias, device=device, dtype=dtype
+        )
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:

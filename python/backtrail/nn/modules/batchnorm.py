@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...autograd import no_grad
 from ...dtypes import device as Device, dtype as DType, int64
 from ...functions.creation import empty, ones, tensor, zeros
@@ -20,6 +22,7 @@ class _BatchNorm(Module):
     where they are tracked (Ioffe and Szegedy 2015).
     """
 
+    _version = 2  # the first had no num_batches_tracked
     _dims: tuple[int, ...]  # how many dimensions an input may have
 
     weight: Parameter | None
@@ -98,6 +101,10 @@ class _BatchNorm(Module):
             momentum,
             self.eps,
         )
+
+    def _upgrade_state(self, state_dict: dict[str, Any], prefix: str, version: int | None) -> None:
+        if (version is None or version < 2) and self.num_batches_tracked is not None:
+            state_dict.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
 
     def extra_repr(self) -> str:
         return (

@@ -7,6 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 from .module import Module, indent, listing
+from .parameter_container import (
+    ParameterDict as ParameterDict,
+    ParameterList as ParameterList,
+    checked_pairs,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -120,23 +125,45 @@ class Sequential(_ModuleArray):
         for name, module in named:
             self.add_module(name, module)
 
-    def _renumber(self) -> None:
-        # Names that were chosen stay.
-        if all(name.isdigit() for name in self._modules):
-            super()._renumber()
-
     def forward(self, input: Any) -> Any:
         for module in self._modules.values():
             input = module(input)
         return input
 
     def __add__(self, other: Sequential) -> Sequential:
-        if not isinstance(other, Sequential):
-            raise ValueError(
-                "add operator supports only objects of Sequential class, "
-                f"but {type(other).__name__} is given."
-            )
-        return Sequential(*self, *other)
+        return Sequential(*self, *_sequential(other))
+
+    def __iadd__(self, other: Sequential) -> Self:
+        return self.extend(_sequential(other))
+
+    def __mul__(self, times: int) -> Sequential:
+        return Sequential(*self._repeated(times))
+
+    def __rmul__(self, times: int) -> Sequential:
+        return self * times
+
+    def __imul__(self, times: int) -> Self:
+        return self.extend(self._repeated(times)[len(self) :])
+
+    def _repeated(self, times: int) -> list[Module]:
+        if not isinstance(times, int):
+            raise TypeError(f"unsupported operand type(s) for *: {type(self)} and {type(times)}")
+        if times <= 0:
+            raise ValueError(f"Non-positive multiplication factor {times} for {type(self)}")
+        return list(self) * times
+
+    def insert(self, index: int, module: Module) -> Self:  # type: ignore[override]
+        """Put a module before position `index`; the others are numbered anew."""
+        super().insert(index, module)
+        return self
+
+
+def _sequential(other: Any) -> Sequential:
+    if not isinstance(other, Sequential):
+        raise ValueError(
+            f"add operator supports only objects of Sequential class, but {type(other)} is given."
+        )
+    return other
 
 
 class ModuleList(_ModuleArray):
@@ -225,6 +252,5 @@ class ModuleDict(Module):
 
     def update(self, modules: Pairs) -> None:
         """Add or replace modules from a mapping or from (name, module) pairs."""
-        pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
-        for key, module in pairs:
+        for key, module in checked_pairs("ModuleDict", modules):
             self[key] = module

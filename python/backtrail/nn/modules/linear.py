@@ -68,6 +68,10 @@ class Linear(Module):
         )
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A Linear of another name: PyTorch's attention has it, so programs look for it."""
+
+
 class Bilinear(Module):
     """Map (..., in1_features) and (..., in2_features) to (..., out_features).
 

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from ...tensor import Tensor
 from .. import functional as F
+from ..functional.reduction import chosen
 from .module import Module
-
-
-def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """Translate the two flags that `reduction` replaced, if either is given."""
-    if size_average is None and reduce is None:
-        return reduction
-    summed = "sum" if size_average is False else "mean"
-    chosen = "none" if reduce is False else summed
-    warnings.warn(
-        f"size_average and reduce are deprecated, please use reduction={chosen!r} instead.",
-        stacklevel=3,
-    )
-    return chosen
 
 
 class _Loss(Module):
@@ -32,7 +18,9 @@ class _Loss(Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        self.reduction = _reduction(size_average, reduce, reduction)
+        if size_average is not None or reduce is not None:
+            reduction = chosen(self._get_name(), reduction, size_average, reduce)
+        self.reduction = reduction
 
 
 class _WeightedLoss(_Loss):
@@ -87,6 +75,8 @@ class HuberLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
+        if not isinstance(delta, (int, float)):
+            raise TypeError(f"HuberLoss: delta must be a number, got {type(delta).__name__}")
         self.delta = delta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

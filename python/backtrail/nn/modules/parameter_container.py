@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,6 +27,30 @@ def _describe(key: str, value: Any) -> str:
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
     size = "x".join(str(size) for size in value.shape)
     return f"  ({key}): {kind} containing: [{value.dtype} of size {size}]"
+
+
+def checked_pairs(name: str, values: Any) -> list[tuple[str, Any]]:
+    """Return (key, value) of a mapping, or of pairs, as `update` takes them."""
+    if isinstance(values, Mapping) or hasattr(values, "items"):
+        return list(values.items())
+    if not isinstance(values, Iterable):
+        raise TypeError(
+            f"{name}.update should be called with an iterable of key/value pairs, but got "
+            f"{type(values).__name__}"
+        )
+    pairs = []
+    for i, pair in enumerate(values):
+        if not isinstance(pair, Iterable):
+            raise TypeError(
+                f"{name} update sequence element #{i} should be Iterable; is {type(pair).__name__}"
+            )
+        pair = tuple(pair)
+        if len(pair) != 2:
+            raise ValueError(
+                f"{name} update sequence element #{i} has length {len(pair)}; 2 is required"
+            )
+        pairs.append(pair)
+    return pairs
 
 
 class ParameterList(Module):
@@ -93,12 +118,18 @@ class ParameterList(Module):
         self.extend(values)
         return value
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("ParameterList should not be called.")
+
     def extra_repr(self) -> str:
         return "\n".join(_describe(str(i), value) for i, value in enumerate(self))
 
 
 class ParameterDict(Module):
-    """A dict whose tensors become parameters of the module that holds it, in insertion order."""
+    """A dict whose tensors become parameters of the module that holds it, in insertion order.
+
+    What comes from a plain dict is sorted by its keys first.
+    """
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
@@ -182,10 +213,30 @@ class ParameterDict(Module):
 
     def update(self, parameters: Any) -> None:
         """Add or replace values from a mapping or from (name, value) pairs."""
-        if isinstance(parameters, (Mapping, ParameterDict)):
-            parameters = parameters.items()
-        for key, value in list(parameters):
+        pairs = checked_pairs("ParameterDict", parameters)
+        if isinstance(parameters, Mapping) and not isinstance(parameters, OrderedDict):
+            pairs.sort()  # as in PyTorch, from when dicts had no order
+        for key, value in pairs:
             self[key] = value
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Return a new dict with the same value under every key."""
+        return ParameterDict((key, default) for key in keys)
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        made = self.copy()
+        made.update(other)
+        return made
+
+    def __ror__(self, other: Any) -> Any:
+        return {**other, **dict(self.items())} if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("ParameterDict should not be called.")
 
     def extra_repr(self) -> str:
         return "\n".join(_describe(key, value) for key, value in self.items())

@@ -63,9 +63,7 @@ class MaxPool1d(MaxPool2d):
         )
 
 
-class AvgPool1d(Module):
-    """Average every window of (N, C, L); see F.avg_pool1d."""
-
+class _AvgPool(Module):
     def __init__(
         self,
         kernel_size: Numbers,
@@ -81,6 +79,29 @@ class AvgPool1d(Module):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool1d(_AvgPool):
+    """Average every window of (N, C, L); see F.avg_pool1d."""
+
+    def __init__(
+        self,
+        kernel_size: Numbers,
+        stride: Numbers | None = None,
+        padding: Numbers = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(
+            _single(kernel_size),
+            None if stride is None else _single(stride),
+            _single(padding),
+            ceil_mode,
+            count_include_pad,
+        )
+
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(
             input,
@@ -91,11 +112,12 @@ class AvgPool1d(Module):
             self.count_include_pad,
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+def _single(numbers: Numbers) -> tuple[int, ...]:
+    return (numbers,) if isinstance(numbers, int) else tuple(numbers)
 
 
-class AvgPool2d(AvgPool1d):
+class AvgPool2d(_AvgPool):
     """Average every window of (N, C, H, W); see F.avg_pool2d."""
 
     def __init__(

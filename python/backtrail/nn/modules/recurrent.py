@@ -190,6 +190,12 @@ class RNNBase(Module):
         name = type(self).__name__
         if input.ndim not in (2, 3):
             raise ValueError(f"{name}: input has shape {tuple(input.shape)}; expected 2-D or 3-D")
+        weight = self._parameters["weight_ih_l0"]
+        if weight is not None and input.dtype is not weight.dtype:
+            raise ValueError(
+                f"{name}: input has dtype {input.dtype}, the weights {weight.dtype}; convert one "
+                "of them with .to()"
+            )
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:

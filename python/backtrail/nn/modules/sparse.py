@@ -14,9 +14,9 @@ from .module import Module
 class Embedding(Module):
     """Map integer indices (*) to rows (*, embedding_dim) of a table drawn from N(0, 1).
 
-    The row `padding_idx` starts at zero and receives no gradient. Raises ValueError for a
-    padding_idx outside the table and for options that are not supported: max_norm,
-    scale_grad_by_freq, sparse.
+    The row `padding_idx` starts at zero and receives no gradient. `max_norm`, `norm_type` and
+    `scale_grad_by_freq` are those of F.embedding. Raises ValueError for a padding_idx outside the
+    table and for `sparse`, for there are no sparse gradients.
     """
 
     weight: Parameter
@@ -36,11 +36,12 @@ class Embedding(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        if sparse or scale_grad_by_freq or max_norm is not None:
-            raise ValueError(
-                "Embedding: max_norm, scale_grad_by_freq and sparse are not supported; "
-                "leave them at their defaults"
-            )
+        if sparse:
+            raise ValueError("Embedding: sparse=True: there are no sparse gradients; leave it out")
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.sparse = sparse
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         if padding_idx is not None:
@@ -71,7 +72,14 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(
+            input,
+            self.weight,
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+        )
 
     @classmethod
     def from_pretrained(
@@ -103,5 +111,13 @@ class Embedding(Module):
         )
 
     def extra_repr(self) -> str:
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        for name, usual in (
+            ("padding_idx", None),
+            ("max_norm", None),
+            ("norm_type", 2),
+            ("scale_grad_by_freq", False),
+        ):
+            value = getattr(self, name)
+            text += f", {name}={value}" if value != usual else ""
+        return text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ...dtypes import bfloat16, float32, float64, int32, int64, uint8
 from ...functions.creation import arange, full, tensor
 from ...functions.functional import argsort, cat, stack
 from ...tensor import Tensor
@@ -23,6 +24,51 @@ class PackedSequence(NamedTuple):
     batch_sizes: Tensor
     sorted_indices: Tensor | None = None
     unsorted_indices: Tensor | None = None
+
+    def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """Convert the data, with the arguments of Tensor.to; there is only one device."""
+        data = self.data.to(*args, **kwargs)
+        return self if data is self.data else self._replace(data=data)
+
+    def float(self) -> PackedSequence:
+        """Convert the data to float32."""
+        return self.to(float32)
+
+    def double(self) -> PackedSequence:
+        """Convert the data to float64."""
+        return self.to(float64)
+
+    def bfloat16(self) -> PackedSequence:
+        """Convert the data to bfloat16."""
+        return self.to(bfloat16)
+
+    def int(self) -> PackedSequence:
+        """Convert the data to int32."""
+        return self.to(int32)
+
+    def long(self) -> PackedSequence:
+        """Convert the data to int64."""
+        return self.to(int64)
+
+    def byte(self) -> PackedSequence:
+        """Convert the data to uint8."""
+        return self.to(uint8)
+
+    def cpu(self) -> PackedSequence:
+        """Return self: there is no other device."""
+        return self
+
+    def cuda(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """Raise RuntimeError: there is only the CPU."""
+        return self._replace(data=self.data.cuda(*args, **kwargs))
+
+    def pin_memory(self) -> PackedSequence:
+        """Return self: memory of the CPU is all there is."""
+        return self
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
 
 
 def pack_padded_sequence(

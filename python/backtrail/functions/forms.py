@@ -12,6 +12,7 @@ from .._core import (
     apply,
     apply_,
     empty,
+    full,
     is_grad_enabled,
     overlaps_itself,
     refuse_value,
@@ -177,4 +178,7 @@ def _store(name: str, self: Any, result: Tensor) -> Tensor:
         )
     if result.dtype is not self.dtype and _category(result.dtype) <= _category(self.dtype):
         result = apply(_CAST, (result,), (self.dtype.code,))
+    if self.requires_grad and not result.requires_grad and is_grad_enabled():
+        # The slope of a comparison is 0.
+        result = apply(ops["where"], (full((), False, dtypes.bool_), self, result))
     return apply_(_CLONE, (result,), (), self, name)

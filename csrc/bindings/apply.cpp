@@ -1,6 +1,7 @@
 // The door of every operation: apply(op, inputs, attrs) computes, and records a node when a
 // gradient will be wanted. A plain C function: a call costs tens of nanoseconds, not hundreds.
 #include "bindings/attributes.h"  // Python.h first
+#include "bindings/gil.h"
 #include "bindings/numbers.h"
 #include "bindings/recording.h"
 #include "bindings/ref.h"
@@ -20,14 +21,6 @@ DType default_dtype = DType::f32;
 namespace {
 
 constexpr int64_t kReleaseAt = 16384;  // elements from which the GIL is released
-
-struct GilRelease {
-  PyThreadState* state;
-  explicit GilRelease(bool release) : state(release ? PyEval_SaveThread() : nullptr) {}
-  ~GilRelease() {
-    if (state) PyEval_RestoreThread(state);
-  }
-};
 
 [[noreturn]] void bad_input(const Op& op, int j, PyObject* o) {
   fail(ErrorKind::type, "%s: input %d is %s; expected a Tensor or a number", op.name, j,

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "bindings/args.h"
+#include "bindings/gil.h"
 #include "bindings/recording.h"
 #include "core/dlpack.h"
 
@@ -100,9 +101,8 @@ PyObject* capsule_of(const Array& a) {
       e->array.strides.v, 0};
   e->managed.context = e;
   e->managed.deleter = [](Managed* m) {
-    PyGILState_STATE gil = PyGILState_Ensure();
+    GilHold gil;
     delete static_cast<Exported*>(m->context);
-    PyGILState_Release(gil);
   };
   PyObject* made = PyCapsule_New(&e->managed, "dltensor", [](PyObject* capsule) {
     // A consumer renames the capsule and takes over the deleter.

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "bindings/args.h"
+#include "bindings/gil.h"
 #include "core/parallel.h"
 #include "kernels/table.h"
 #include "library/foreign.h"
@@ -18,10 +19,8 @@ namespace {
 
 // Called from a long kernel, with or without the GIL: has Python a signal to act on?
 bool check_signals() {
-  PyGILState_STATE gil = PyGILState_Ensure();
-  const bool stop = PyErr_CheckSignals() != 0;
-  PyGILState_Release(gil);
-  return stop;
+  GilHold gil;
+  return PyErr_CheckSignals() != 0;
 }
 
 // The functions of the module itself take their arguments as they come, and read them by Args.
@@ -174,7 +173,7 @@ object get_threads(const args& given) {
   return py::int_(num_threads());
 }
 object set_threads(const args& given) {
-  set_num_threads(int(read("set_num_threads", given, 1).integer(0, "n")));
+  set_num_threads(read("set_num_threads", given, 1).integer(0, "n"));
   return py::none();
 }
 
@@ -263,7 +262,7 @@ const Function kFunctions[] = {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core_module, m) {
   m.doc() = "The C++ core of backtrail: arrays, ops, kernels and the steps of the graph.";
   py::register_local_exception_translator([](std::exception_ptr p) {
     try {
@@ -291,3 +290,14 @@ PYBIND11_MODULE(_core, m) {
 }
 
 }  // namespace backtrail
+
+// pybind11 would wait for ever in a subinterpreter (mod_wsgi), whose threads PyGILState does not
+// know.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    PyErr_SetString(PyExc_ImportError,
+                    "backtrail cannot be imported in a subinterpreter, only in Python's main one");
+    return nullptr;
+  }
+  return backtrail::PyInit__core_module();
+}

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <exception>
 
+#include "bindings/gil.h"
+
 namespace backtrail {
 
 namespace {
@@ -16,12 +18,6 @@ bool number(PyObject* dict, PyObject* name, double& out) {
   out = PyFloat_AsDouble(o);
   return !PyErr_Occurred();
 }
-
-struct Busy {
-  bool& flag;
-  explicit Busy(bool& f) : flag(f) { flag = true; }
-  ~Busy() { flag = false; }
-};
 
 const char* const kWriter = "a compiled function";
 
@@ -164,9 +160,35 @@ void Replay::ready_draws(PyObject* given) {
   }
 }
 
+Replay::Busy::Busy(Replay& r) : replay(r) {
+  std::lock_guard<std::mutex> lock(r.mutex_);
+  r.busy = true;
+  r.runner_ = std::this_thread::get_id();
+}
+
+Replay::Busy::~Busy() {
+  {
+    std::lock_guard<std::mutex> lock(replay.mutex_);
+    replay.busy = false;
+  }
+  replay.idle_.notify_all();
+}
+
+// Wait for other threads' runs; false where this thread is in one itself.
+bool Replay::wait_until_idle() {
+  while (busy) {
+    if (runner_ == std::this_thread::get_id()) return false;
+    GilRelease others_run;
+    std::unique_lock<std::mutex> lock(mutex_);
+    idle_.wait(lock, [this] { return !busy; });
+  }
+  return true;
+}
+
 PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) {
-  if (capturing() || busy) Py_RETURN_NOTIMPLEMENTED;
-  Busy while_running(busy);
+  // A forward pass that finds the plan running is captured anew; a backward pass has but this one.
+  if (capturing() || (draws_given ? !wait_until_idle() : busy)) Py_RETURN_NOTIMPLEMENTED;
+  Busy while_running(*this);
   if (!fits(args, kwargs)) Py_RETURN_NOTIMPLEMENTED;
   for (StorageRef& s : storages) s = StorageRef();
   if (!ready_grads() || !ready_lives()) {
@@ -182,12 +204,10 @@ PyObject* Replay::call(PyObject* args, PyObject* kwargs, PyObject* given_draws) 
     plan->bind(b, s->data);
   }
   ready_draws(given_draws);
-  PyThreadState* state = plan->needs_gil ? nullptr : PyEval_SaveThread();
   try {
+    GilRelease others_run(!plan->needs_gil);
     plan->run();
-    if (state) PyEval_RestoreThread(state);
   } catch (const Error& e) {
-    if (state) PyEval_RestoreThread(state);
     let_go();
     const bool partly = plan->failed >= plan->first_lasting;
     throw Error(e.kind, std::string(e.what()) +
@@ -215,7 +235,7 @@ std::vector<double> Replay::profile(int n) {
   for (size_t b = 0; b < storages.size(); ++b)
     if (plan->capture().buffers[b].kind == CaptureBuffer::bound && used[b] && !storages[b])
       fail(ErrorKind::runtime, "profile: call the function once more first");
-  Busy while_running(busy);
+  Busy while_running(*this);
   for (int b : fresh) {
     StorageRef& s = storages[size_t(b)];
     s = allocate(plan->capture().buffers[size_t(b)].bytes);
@@ -232,14 +252,13 @@ std::vector<double> Replay::profile(int n) {
     before.emplace_back(data, data + bytes);
   }
   std::vector<double> seconds;
-  PyThreadState* state = plan->needs_gil ? nullptr : PyEval_SaveThread();
   std::exception_ptr problem;
   try {
+    GilRelease others_run(!plan->needs_gil);
     seconds = plan->profile(n);
-  } catch (...) {
+  } catch (const std::exception&) {
     problem = std::current_exception();
   }
-  if (state) PyEval_RestoreThread(state);
   for (size_t i = 0; i < before.size(); ++i)
     std::memcpy(memory(plan->written[i]).first, before[i].data(), before[i].size());
   let_go();

@@ -1,5 +1,8 @@
 // One captured call of a Python function: what must hold for it to be done again, and how.
 #pragma once
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 #include <unordered_set>
 
 #include "bindings/guards.h"
@@ -87,7 +90,7 @@ struct Replay {
   DType default_then = DType::f32;
   std::vector<StorageRef> storages;  // by buffer: of fresh and bound ones, in the last call
   std::vector<int64_t> shifts;       // by buffer: bytes by which a bound one lies further on
-  bool busy = false;
+  bool busy = false;                 // read and written with the GIL
 
   // The result of the call; NotImplemented where this plan is not for it.
   PyObject* call(PyObject* args, PyObject* kwargs, PyObject* given_draws);
@@ -98,7 +101,16 @@ struct Replay {
   void each_object(F f);
 
  private:
+  struct Busy {
+    Replay& replay;
+    explicit Busy(Replay& r);
+    ~Busy();
+  };
   std::vector<PyObject*> now_;  // the tensors of the arguments
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  std::thread::id runner_;
+  bool wait_until_idle();
   bool fits(PyObject* args, PyObject* kwargs);
   void bind(int buffer, const Array& a, int64_t offset);
   bool ready_grads();

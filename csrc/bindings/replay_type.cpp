@@ -62,6 +62,18 @@ PyObject* replay_draws(PyObject* self, PyObject*) {
   return all;
 }
 
+// call_and_draws(args, kwargs): what `call` returns, and what it drew: no other thread runs
+// between.
+PyObject* replay_call_and_draws(PyObject* self, PyObject* const* args, Py_ssize_t n) {
+  PyObject* found = replay_call(self, args, n);
+  if (!found || found == Py_NotImplemented) return found;
+  PyObject* draws = replay_draws(self, nullptr);
+  PyObject* both = draws ? PyTuple_Pack(2, found, draws) : nullptr;
+  Py_XDECREF(draws);
+  Py_DECREF(found);
+  return both;
+}
+
 PyObject* replay_broken(PyObject* self, PyObject*) {
   return PyLong_FromLong(as_replay(self).guards.broken());
 }
@@ -133,7 +145,10 @@ PyObject* replay_profile(PyObject* self, PyObject* runs) {
 PyMethodDef methods[] = {
     {"call", fast(replay_call), METH_FASTCALL,
      "call(args, kwargs, draws=None): the result, or NotImplemented."},
-    {"draws", replay_draws, METH_NOARGS, "(seed, offset) of every draw of the last run."},
+    {"call_and_draws",
+     reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(replay_call_and_draws)), METH_FASTCALL,
+     "call_and_draws(args, kwargs): (the result, (seed, offset) of every draw), or "
+     "NotImplemented."},
     {"broken", replay_broken, METH_NOARGS, "Number of the first guard that does not hold, or -1."},
     {"nodes", replay_nodes, METH_NOARGS, "What the plan consists of."},
     {"profile", replay_profile, METH_O, "profile(n): median seconds of each node over n runs."},

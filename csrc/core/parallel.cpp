@@ -73,7 +73,7 @@ int default_threads() {
       threads = std::min(threads, omp_get_num_procs());  // honours affinity
       if (int quota = quota_cpus()) threads = std::min(threads, quota);
     }
-    return std::max(1, threads);
+    return std::clamp(threads, 1, kMostThreads);
   }();
   return n;
 }
@@ -91,9 +91,11 @@ int num_threads() {
   return n > 0 ? n : default_threads();
 }
 
-void set_num_threads(int n) {
-  if (n < 1) fail(ErrorKind::value, "set_num_threads: got %d; expected at least 1", n);
-  requested = n;
+void set_num_threads(int64_t n) {
+  if (n < 1 || n > kMostThreads)
+    fail(ErrorKind::value, "set_num_threads: got %lld; expected 1 to %d", (long long)n,
+         kMostThreads);
+  requested = int(n);
 }
 
 void set_task_order(TaskOrder order) { task_order = order; }

@@ -10,7 +10,8 @@ namespace backtrail {
 // Threads that large work may use: OMP_NUM_THREADS, CPU affinity and the cgroup's CPU quota are
 // respected.
 int num_threads();
-void set_num_threads(int n);
+void set_num_threads(int64_t n);
+constexpr int kMostThreads = 1024;
 
 // Threads that work which takes one of them `cost_ns` is worth at this moment.
 int threads_for(double cost_ns);

@@ -2,6 +2,7 @@
 #include "core/team.h"
 
 #include <omp.h>
+#include <pthread.h>
 #if defined(__linux__)
 #include <sched.h>
 #include <sys/syscall.h>
@@ -13,6 +14,7 @@
 #include <cstdlib>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace backtrail {
 namespace {
@@ -87,11 +89,72 @@ bool spin_until(F ready) {
 
 bool Team::inside() { return inside_team; }
 
+namespace {
+
+// The stack of OpenMP's threads that its environment asks for; 0: the system's usual one.
+size_t stack_bytes() {
+  for (const char* name : {"OMP_STACKSIZE", "GOMP_STACKSIZE", "KMP_STACKSIZE"}) {
+    const char* text = std::getenv(name);
+    if (!text) continue;
+    char* end;
+    const unsigned long long n = std::strtoull(text, &end, 10);
+    while (*end == ' ') ++end;
+    const int shift = *end == 'b' || *end == 'B'   ? 0
+                      : *end == 'm' || *end == 'M' ? 20
+                      : *end == 'g' || *end == 'G' ? 30
+                                                   : 10;
+    if (n) return n > (~0ull >> shift) ? ~size_t(0) : size_t(n << shift);
+  }
+  return 0;
+}
+
+// How many of n threads the system has room for, all at once. OpenMP ends the process where it
+// cannot make one, so a rehearsal finds out.
+int room_for(int n) {
+  struct Stage {
+    std::mutex mutex;
+    std::condition_variable leave;
+    bool over = false;
+  } stage;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes)) return 0;
+  const size_t bytes = stack_bytes();
+  if (bytes) pthread_attr_setstacksize(&attributes, bytes);  // too small a one counts for nothing
+  std::vector<pthread_t> threads;
+  auto wait = [](void* p) -> void* {
+    auto& s = *static_cast<Stage*>(p);
+    void* volatile room = std::malloc(64);  // the first one of a thread takes a region of its own
+    std::free(room);
+    std::unique_lock<std::mutex> lock(s.mutex);
+    s.leave.wait(lock, [&] { return s.over; });
+    return nullptr;
+  };
+  // One more than is needed: for what else a thread allocates when it starts.
+  for (pthread_t t; int(threads.size()) <= n;) {
+    if (pthread_create(&t, &attributes, wait, &stage)) break;
+    threads.push_back(t);
+  }
+  pthread_attr_destroy(&attributes);
+  {
+    std::lock_guard<std::mutex> lock(stage.mutex);
+    stage.over = true;
+  }
+  stage.leave.notify_all();
+  for (pthread_t t : threads) pthread_join(t, nullptr);
+  return int(threads.size()) > n ? n : int(threads.size()) / 2;  // some for what comes later
+}
+
+}  // namespace
+
 // A thread of its own opens a parallel region that never ends. Its first member has the caller's
 // place and stays idle; the others serve.
 void Team::recruit(int helpers) {
+  helpers = std::min(helpers, most_);
   if (helpers <= helpers_) return;
   const int first = helpers_;
+  const int room = room_for(helpers - first);
+  if (room < helpers - first) helpers = most_ = first + room;
+  if (helpers <= first) return;
   std::thread([this, first, helpers] {
 #pragma omp parallel num_threads(helpers - first + 1)
     if (omp_get_thread_num() > 0) serve(first + omp_get_thread_num() - 1);

@@ -53,6 +53,7 @@ class Team {
 
   alignas(64) std::atomic<bool> taken_{false};  // by a caller
   std::atomic<int> helpers_{0};                 // made so far
+  int most_ = 1 << 20;                          // that the system has room for
   std::mutex mutex_;
   std::condition_variable work_, all_done_;
   std::atomic<int> sleeping_{0};

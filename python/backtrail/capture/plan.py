@@ -23,22 +23,26 @@ class Plan:
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Replay; NotImplemented when the call is not what was captured."""
-        found = self._replay.call(args, kwargs)
+        if self._backward is None:
+            found = self._replay.call(args, kwargs)
+            if found is NotImplemented:
+                return found
+            self.runs += 1
+            return found[0]
+        found = self._replay.call_and_draws(args, kwargs)
         if found is NotImplemented:
             return found
         self.runs += 1
-        result, kept = found
-        if self._backward is not None:
-            self._hang(args, kwargs, result, kept)
+        (result, kept), draws = found
+        self._hang(args, kwargs, result, kept, draws)
         return result
 
-    def _hang(self, args: Any, kwargs: Any, result: Any, kept: list[Any]) -> None:
+    def _hang(self, args: Any, kwargs: Any, result: Any, kept: list[Any], draws: Any) -> None:
         """Make the graph node of a result that will be differentiated."""
         backward = self._backward
         outputs = [t for i, t in enumerate(_tensors(result)) if i in backward.outputs]
         given = _tensors((args, kwargs))
         inputs = tuple(given[t] if isinstance(t, int) else t for t in backward.inputs)
-        draws = self._replay.draws()
         Node(backward, inputs, tuple(outputs), (draws,), (*kept, *backward.params))
 
     def broken(self) -> str:

@@ -49,8 +49,34 @@ def test_batches_are_a_function_of_the_step(tokenizer: gpt.Tokenizer) -> None:
     forward = [batches(step)[0].tolist() for step in range(9)]
     backward = [batches(step)[0].tolist() for step in reversed(range(9))]
     assert forward == backward[::-1]
-    lengths = [sorted(len(batches.document(4 * epoch + i)) for i in range(4)) for epoch in range(5)]
-    assert all(pass_ == [4, 5, 6, 9] for pass_ in lengths)  # each pass sees each document once
+    passes = [sorted(batches.document(4 * epoch + i) for i in range(4)) for epoch in range(5)]
+    assert all(rows == [0, 1, 2, 3] for rows in passes)  # each pass sees each document once
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_windows_go_through_the_text_in_pieces(batch_size: int) -> None:
+    text = "".join(chr(97 + i) for i in range(26)) + "A"
+    tokenizer = gpt.Tokenizer(text)
+    windows = gpt.Windows(text, tokenizer, 4, batch_size, seed=3)
+    assert (windows.size, windows.pieces, windows.spare) == (4, 6, 2)
+    seen: list[str] = []
+    for step in range(12 // batch_size):
+        inputs, targets = windows(step)
+        assert inputs.shape == targets.shape == (batch_size, 4)
+        assert inputs[:, 1:].tolist() == targets[:, :-1].tolist()
+        seen += [
+            tokenizer.decode([*row, target[-1]])
+            for row, target in zip(inputs.tolist(), targets.tolist(), strict=True)
+        ]
+        assert seen[-1] in text
+    for pieces in (seen[:6], seen[6:]):  # a pass: all pieces, each once, one after another
+        ordered = sorted(pieces, key=text.index)
+        assert "".join(piece[:4] for piece in ordered) in text
+    assert seen[:6] != sorted(seen[:6], key=text.index)
+    assert windows(1)[0].tolist() == gpt.Windows(text, tokenizer, 4, batch_size, 3)(1)[0].tolist()
+    assert gpt.Windows("ab", gpt.Tokenizer("ab"), 8)(5)[0].shape == (1, 1)
+    with pytest.raises(ValueError, match="at least two characters"):
+        gpt.Windows("a", gpt.Tokenizer("a"), 8)
 
 
 def test_the_cache_gives_the_logits_of_the_whole(model: gpt.GPT) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import test_train as fit_is_called_in
 from backtrail import Tensor, nn
 from test_train import mse, run, same
 
@@ -19,8 +20,9 @@ def test_what_cannot_be_captured_goes_on_without() -> None:
         assert not (model.training and loss.item() > 1e9)
         return loss
 
-    with pytest.warns(UserWarning, match="fit: item at .*The run goes on without capture"):
+    with pytest.warns(UserWarning, match="with looks cannot.*item at .*goes on without") as said:
         assert same(run(loss_fn=looks), whole)
+    assert said[0].filename == fit_is_called_in.__file__
 
     seen: list[int] = []
 
@@ -28,5 +30,5 @@ def test_what_cannot_be_captured_goes_on_without() -> None:
         seen.append(len(seen))
         return mse(model, batch)
 
-    with pytest.warns(UserWarning, match="changes `seen`.*The run goes on without capture"):
+    with pytest.warns(UserWarning, match="with counts .*changes `seen`.*goes on without capture"):
         assert same(run(loss_fn=counts), whole)

@@ -1,5 +1,9 @@
 // One call updates all parameters.
 #include "exec/optimizer.h"
+
+#include <set>
+#include <string>
+
 #include "bindings/args.h"  // Python.h first
 #include "bindings/recording.h"
 #include "core/parallel.h"
@@ -181,6 +185,23 @@ PyObject* clip(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
+// Fail as `name` where a scalar is not finite; also in replays, before anything that lasts is
+// changed by what follows.
+PyObject* finite(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guarded([&] {
+    static std::set<std::string> names;  // plans keep pointers to them
+    const Args a("require_finite", args, n, 2);
+    const Array& scalar = a.tensor(0, "scalar");
+    if (scalar.numel() != 1)
+      fail(ErrorKind::runtime, "require_finite: a tensor of %lld elements; expected one",
+           (long long)scalar.numel());
+    const char* name = names.insert(a.text(1, "name")).first->c_str();
+    if (capturing()) capturing()->saw_update(Step::finite, name, {&scalar}, 1, 0);
+    require_finite(scalar, name);
+    return Py_NewRef(Py_None);
+  });
+}
+
 // Functions with keywords.
 PyCFunction keywords(PyObject* (*f)(PyObject*, PyObject*, PyObject*)) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(f));
@@ -196,6 +217,9 @@ PyMethodDef functions[] = {
     {"clip_grad_norm", fast(clip), METH_FASTCALL,
      "clip_grad_norm(grads, max_norm, norm_type): scale gradients so that their common norm is at "
      "most max_norm; returns what it was."},
+    {"require_finite", fast(finite), METH_FASTCALL,
+     "require_finite(scalar, name): raise ValueError, as \"NAME is nan\", where a scalar is not "
+     "finite."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

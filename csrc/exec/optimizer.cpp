@@ -1,6 +1,7 @@
 #include "exec/optimizer.h"
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "exec/arguments.h"
@@ -237,6 +238,25 @@ bool clip_grads(const Array* grads, int n, double max_norm, double norm_type, co
   else
     *norm.data<float>() = float(total);
   return scales;
+}
+
+void require_finite(const Array& scalar, const char* name) {
+  double value = 0;
+  if (scalar.dtype == DType::f64) {
+    value = *scalar.data<double>();
+  } else if (scalar.dtype == DType::f32) {
+    value = double(*scalar.data<float>());
+  } else if (scalar.dtype == DType::bf16) {
+    const uint32_t bits = uint32_t(*scalar.data<uint16_t>()) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, sizeof wide);
+    value = double(wide);
+  }
+  if (!std::isfinite(value))
+    fail(ErrorKind::value, "%s is %s", name,
+         std::isnan(value) ? "nan"
+         : value > 0       ? "inf"
+                           : "-inf");
 }
 
 }  // namespace backtrail

@@ -37,4 +37,7 @@ void scale_all(const Array* arrays, int n, double factor);
 // float32 or float64. Returns whether anything was scaled.
 bool clip_grads(const Array* grads, int n, double max_norm, double norm_type, const Array& norm);
 
+// Fail, as `name` with its value, where a scalar is NaN or infinite.
+void require_finite(const Array& scalar, const char* name);
+
 }  // namespace backtrail

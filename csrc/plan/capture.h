@@ -24,7 +24,16 @@ struct StepArray {
 };
 
 struct Step {
-  enum Kind : uint8_t { pointwise, op, constant, setting, adam, sgd, clip } kind;  // updates last
+  enum Kind : uint8_t {
+    pointwise,
+    op,
+    constant,
+    setting,
+    adam,
+    sgd,
+    clip,
+    finite
+  } kind;  // updates last
   const char* name;
   std::vector<StepArray> in, out;
   // pointwise
@@ -42,6 +51,7 @@ struct Step {
   // setting: none; the output is a scalar of float64
   // constant: the bytes of the output
   std::shared_ptr<std::vector<char>> bytes;
+  // finite: fails, by its name, where its input is not; writes nothing
   // optimizers and clipping: inputs and outputs come list after list, `n` arrays each
   int n = 0;
   bool has_second = false;  // amsgrad's or momentum's list is given

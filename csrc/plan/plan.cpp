@@ -46,7 +46,7 @@ void Plan::fold() {
       if (a.buffer >= 0) ++writers[size_t(a.buffer)];
   std::vector<const Step*> once;
   for (const Step& s : capture_->steps) {
-    bool fixed = s.stream < 0 && s.live < 0;
+    bool fixed = s.stream < 0 && s.live < 0 && s.kind != Step::finite;
     for (const StepArray& a : s.in) fixed = fixed && (a.buffer < 0 || constant_[size_t(a.buffer)]);
     for (const StepArray& a : s.out)
       fixed =
@@ -95,7 +95,7 @@ void Plan::remove_dead() {
   std::vector<const Step*> kept;
   for (size_t i = steps_.size(); i-- > 0;) {
     const Step& s = *steps_[i];
-    bool needed = false;
+    bool needed = s.kind == Step::finite;
     for (const StepArray& a : s.out) needed = needed || (a.buffer >= 0 && live[size_t(a.buffer)]);
     if (!needed) {
       ++dead;
@@ -381,6 +381,7 @@ void Plan::execute(Node& node) {
     case Step::clip:
       clip_grads(node.in.data(), s.n, s.max_norm, s.norm_type, node.out.back());
       return;
+    case Step::finite: return require_finite(node.in[0], s.name);
   }
 }
 

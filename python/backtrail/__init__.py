@@ -14,6 +14,7 @@ from importlib import import_module
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
+from . import _quiet as _quiet  # isort: skip
 from . import _core
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_mode
 from .dtypes import (

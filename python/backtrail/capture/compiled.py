@@ -43,7 +43,12 @@ _CONSTANTS = {storage_serial(_ONE)}  # tensors of our own that never change
 
 
 class CaptureError(RuntimeError):
-    """A function does what a replay could not do again; the message names it."""
+    """A function does what a replay could not do again; the message names it.
+
+    `result` is what the call returned, where it was refused after it had come to its end.
+    """
+
+    result: Any = None
 
 
 class Compiled:
@@ -89,17 +94,16 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
 
-    def _roots(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, str]]:
+    def _roots(self, arguments: Sequence[Any]) -> list[tuple[Any, str]]:
         name = getattr(self._function, "__name__", type(self._function).__name__)
-        others = [a for a in (*args, *kwargs.values()) if not isinstance(a, TensorBase)]
+        others = [a for a in arguments if not isinstance(a, TensorBase)]
         return [(self._function, name), *((a, "an argument") for a in others)]
 
     def _watch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the function as it is, and make a plan of it."""
         if capturing() or self._gave_up:
             return self._function(*args, **kwargs)
-        roots = self._roots(args, kwargs)
-        before = survey(roots, before=True)
+        before = survey(self._roots([*args, *kwargs.values()]), before=True)
         checks = _guards(before)
         chance = _foreign_random_state(before.streams)
         recorder = Recorder()
@@ -116,10 +120,12 @@ class Compiled:
                 "outside, or from backtrail's generators"
             )
         if not problem:
+            # Of what the arguments hold, the form is compared at each call, and is not looked into.
+            roots = self._roots(_leaves((args, kwargs)))
             after = survey(roots, settings=calls.mention("param_groups"))
             problem = self._make_plan(recorder, after, args, kwargs, result)
         if problem:
-            self._refuse(problem)
+            self._refuse(problem, result)
         return result
 
     def _make_plan(
@@ -186,13 +192,15 @@ class Compiled:
         earlier = [plan.reads[1] for plan in self._plans if plan.reads[0] == form]
         return {serial for serial in both if all(serial in reads for reads in earlier)}
 
-    def _refuse(self, problem: str) -> None:
+    def _refuse(self, problem: str, result: Any) -> None:
         """Forgive a problem once: state that is made at the first call is there at the second."""
         kind = problem.partition(" (")[0]
         if kind not in self._refused and len(self._refused) < 4:
             self._refused.add(kind)
             return
-        raise CaptureError(f"{self!r} cannot be captured: {problem}")
+        error = CaptureError(f"{self!r} cannot be captured: {problem}")
+        error.result = result
+        raise error
 
 
 def _is_live(t: Tensor) -> bool:
@@ -246,6 +254,15 @@ def _tensors_in(value: Any, found: list[Tensor]) -> None:
     elif isinstance(value, dict):
         for item in value.values():
             _tensors_in(item, found)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Return what is in tuples, lists and dicts, however deep."""
+    if isinstance(value, tuple) or type(value) is list:
+        return [leaf for item in value for leaf in _leaves(item)]
+    if type(value) is dict:
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [value]
 
 
 def _strange(value: Any) -> str:

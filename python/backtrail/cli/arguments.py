@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -15,7 +15,15 @@ class UserError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
+    """An ArgumentParser whose errors are one line, and name the help that helps."""
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Read the arguments; what is not known is an error of the command that got it."""
+        args, unknown = self.parse_known_args(argv)
+        if unknown:
+            parser: Parser = getattr(args, "parser", self)
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return args
 
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ")
@@ -38,16 +46,18 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def number(low: float, *, inclusive: bool) -> Callable[[str], float]:
-    """Return a reader of finite numbers above `low`, or from `low` on."""
+def number(low: float, *, inclusive: bool, below: float = math.inf) -> Callable[[str], float]:
+    """Return a reader of finite numbers above `low`, or from `low` on, and less than `below`."""
     limits = f"{'at least' if inclusive else 'greater than'} {low:g}"
+    if below < math.inf:
+        limits += f" and less than {below:g}"
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
-        if not math.isfinite(value) or value < low or (value == low and not inclusive):
+        if not low <= value < below or not math.isfinite(value) or (value == low and not inclusive):
             raise argparse.ArgumentTypeError(f"must be {limits}, not {text}")
         return value
 

@@ -1,4 +1,4 @@
-"""`backtrail sample`: let a trained model invent lines."""
+"""`backtrail sample`: let a trained model invent lines, or go on writing."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from backtrail.examples import gpt
 from backtrail.serialization import CheckpointError, load
 
 from .arguments import SEED, Commands, Parser, UserError, integer, number
-from .settings import check_settings, check_weights
+from .settings import SHAPE, check_settings, check_weights
+from .text import printable
+
+LINES, CHARACTERS = 20, 500  # that are printed unless told otherwise
 
 
-class Run(NamedTuple):
-    """A trained model and how it reads characters."""
+class Trained(NamedTuple):
+    """A trained model, how it reads characters, and what it was trained on."""
 
     model: gpt.GPT
     tokenizer: gpt.Tokenizer
+    kind: str  # "lines" or "windows"
 
 
 def add_parser(commands: Commands[Parser]) -> None:
     parser = commands.add_parser(
         "sample",
-        help="let a trained model invent lines",
-        description="Print lines invented by a model that `backtrail train` left behind.",
+        help="let a trained model invent lines, or write",
+        description="Print what a model invents that `backtrail train` left behind: lines, or "
+        "running text if it was trained on that.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="the model, such as names.safetensors"
     )
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="how each line begins []")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="how it begins []")
     parser.add_argument(
         "--temperature",
         type=number(0, inclusive=True),
@@ -41,7 +46,16 @@ def add_parser(commands: Commands[Parser]) -> None:
         help="0 always takes the likeliest character, 1 draws each as often as the model expects "
         "it, more is wilder [0.5]",
     )
-    parser.add_argument("--n", type=integer(1), default=20, metavar="N", help="lines to print [20]")
+    parser.add_argument(
+        "--n", type=integer(1), metavar="N", help=f"lines to print [{LINES}], or texts [1]"
+    )
+    parser.add_argument(
+        "--length",
+        type=integer(1),
+        default=CHARACTERS,
+        metavar="N",
+        help=f"characters of running text [{CHARACTERS}]; a line ends by itself",
+    )
     parser.add_argument(
         "--seed", type=SEED, default=42, metavar="N", help="another seed, other lines [42]"
     )
@@ -50,31 +64,67 @@ def add_parser(commands: Commands[Parser]) -> None:
 def run(args: argparse.Namespace) -> int:
     trained, _ = read_run(args.checkpoint)
     bt.manual_seed(args.seed)
-    for line in sample(trained, args.prompt, args.temperature, args.n):
-        print(line)
+    check_prompt(trained, args.prompt)
+    if trained.kind == "lines":
+        for line in lines(trained, args.prompt, args.temperature, args.n or LINES):
+            print(printable(line))
+        return 0
+    for i in range(args.n or 1):
+        if i:
+            print("-" * 20)
+        for piece in writing(trained, args.prompt, args.temperature, args.length):
+            print(printable(piece), end="", flush=True)
+        print()
     return 0
 
 
-def sample(run: Run, prompt: str, temperature: float, n: int) -> Iterator[str]:
-    """Yield `n` lines that begin with `prompt`."""
-    model, tokenizer = run
+def check_prompt(trained: Trained, prompt: str) -> None:
+    """Raise UserError for a prompt that the model cannot read."""
+    model, tokenizer, kind = trained
     unknown = sorted(set(prompt) - set(tokenizer.characters))
     if unknown:
+        known = printable("".join(tokenizer.characters)).replace("\n", r"\n")
         raise UserError(
-            f"--prompt: the model never saw {' '.join(map(repr, unknown))}; it knows "
-            f"{''.join(tokenizer.characters):.200}"
+            f"--prompt: the model never saw {' '.join(repr(printable(c)) for c in unknown)}; it "
+            f"knows {known:.200}"
         )
-    if len(prompt) >= model.block_size:
+    if kind == "lines" and len(prompt) >= model.block_size:
         raise UserError(
             f"--prompt has {len(prompt)} characters; the model can look at {model.block_size}, "
             f"so it may have {model.block_size - 1} at most"
         )
+
+
+def lines(trained: Trained, prompt: str, temperature: float, n: int) -> Iterator[str]:
+    """Yield `n` lines that begin with `prompt`."""
+    model, tokenizer, _ = trained
     tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
     for _ in range(n):
         yield prompt + tokenizer.decode(model.generate(tokens, tokenizer.bos, temperature))
 
 
-def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
+def writing(trained: Trained, prompt: str, temperature: float, length: int) -> Iterator[str]:
+    """Yield `length` characters of running text, piece by piece, after `prompt` where given.
+
+    The model looks at its last `block_size` characters. When they are full, it goes on from the
+    later half of them.
+    """
+    model, tokenizer, _ = trained
+    yield prompt
+    begin = "\n" if "\n" in tokenizer.ids else tokenizer.characters[0]
+    tokens = tokenizer.encode(prompt or begin)
+    half = max(1, model.block_size // 2)
+    while length > 0:
+        tokens = tokens[-half:]
+        drawn = model.generate(tokens, tokenizer.bos, temperature)[:length]
+        if not drawn:  # it was BOS, which running text does not have
+            drawn = tokenizer.encode(begin)
+        yield tokenizer.decode(drawn)
+        tokens = tokens + drawn
+        length -= len(drawn)
+
+
+def read_run(path: Path) -> tuple[Trained, dict[str, Any]]:
     """Return the model in a checkpoint of `backtrail train`, and the settings of its run."""
     try:
         state = load(path)
@@ -91,9 +141,8 @@ def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
     tokenizer = gpt.Tokenizer(extra["characters"])
     check_weights(path, state.get("model"), settings, tokenizer.vocab_size)
     try:
-        shape = {key: settings[key] for key in ("block_size", "n_embd", "n_head", "n_layer")}
-        model = gpt.GPT(tokenizer.vocab_size, **shape)
+        model = gpt.GPT(tokenizer.vocab_size, **{key: settings[key] for key in SHAPE})
         model.load_state_dict(state["model"])
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a checkpoint of `backtrail train`: {error}") from None
-    return Run(model, tokenizer), settings
+    return Trained(model, tokenizer, settings["text"]), settings

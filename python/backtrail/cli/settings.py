@@ -20,7 +20,12 @@ DEFAULTS: dict[str, Any] = {
     "block_size": 16,
     "lr": 0.01,
     "seed": 42,
+    "validation": 0.1,
+    "text": None,  # "lines" or "windows", by the length of its lines
 }
+SHAPE = ("block_size", "n_embd", "n_head", "n_layer")  # of a model
+WINDOW = 64  # the block size for running text unless told otherwise
+BEFORE = {"validation": 0.0, "text": "lines"}  # what runs had that did not know these settings
 LARGEST_BATCH = 2**20  # documents: a larger one is a slip, and would be built until memory ends
 
 
@@ -28,20 +33,21 @@ def check_settings(path: Path, settings: Any) -> dict[str, Any]:
     """Return the settings in a checkpoint; raise UserError for what no command line could ask."""
     if not isinstance(settings, dict):
         raise UserError(f"{path} is not a checkpoint of `backtrail train`: it lacks 'settings'")
+    found: dict[str, Any] = {**BEFORE, **settings}
     for name in (*DEFAULTS, "data", "digest"):
-        if name not in settings:
+        if name not in found:
             raise UserError(f"{path} is not a checkpoint of `backtrail train`: it lacks {name!r}")
-        if not _holds(name, settings[name]):
+        if not _holds(name, found[name]):
             raise UserError(
                 f"{path} is not a checkpoint of `backtrail train`: its {name} is "
-                f"{settings[name]!r:.40}"
+                f"{found[name]!r:.40}"
             )
-    if settings["n_embd"] % settings["n_head"]:
+    if found["n_embd"] % found["n_head"]:
         raise UserError(
             f"{path} is not a checkpoint of `backtrail train`: its n_embd is "
-            f"{settings['n_embd']}, no multiple of its n_head, {settings['n_head']}"
+            f"{found['n_embd']}, no multiple of its n_head, {found['n_head']}"
         )
-    return settings
+    return found
 
 
 def _holds(name: str, value: Any) -> bool:
@@ -49,6 +55,10 @@ def _holds(name: str, value: Any) -> bool:
         return value is None or (type(value) is str and "\0" not in value)
     if name == "digest":
         return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
+    if name == "text":
+        return value in ("lines", "windows")
+    if name == "validation":
+        return type(value) in (int, float) and 0 <= value < 1
     if name == "lr":
         return type(value) in (int, float) and 0 < value < math.inf
     if name == "seed":

@@ -29,6 +29,8 @@ from backtrail import Tensor, nn
 NAMES = Path(__file__).parent.parent / "data" / "census_first_names.txt"
 IGNORE = -100  # the target at positions past the end of a document: they add nothing to the loss
 
+MOST_AHEAD = 1 << 16  # documents of which batches of one are made before they are needed
+
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -188,33 +190,96 @@ class Documents:
         batch_size: int = 1,
         seed: int = 42,
     ) -> None:
-        self.batch_size, self.block_size, self.seed = batch_size, block_size, seed
+        self.batch_size, self.seed = batch_size, seed
         bos = tokenizer.bos
-        self.tokens = [
-            [bos, *tokenizer.encode(document), bos][: block_size + 1] for document in documents
-        ]
+        rows = [[bos, *tokenizer.encode(text), bos][: block_size + 1] for text in documents]
+        # At most 16 different lengths: each is captured once (`backtrail.compile`).
+        unit = -(-block_size // 16)
+        self.lengths = [-(-(len(row) - 1) // unit) * unit for row in rows]
+        self.width = max(self.lengths)
+        # What fills up a short row cannot be seen from its real positions.
+        fill = [self.width + 1 - len(row) for row in rows]
+        self.inputs = bt.tensor([row[:-1] + [0] * n for row, n in zip(rows, fill, strict=True)])
+        self.targets = bt.tensor(
+            [row[1:] + [IGNORE] * n for row, n in zip(rows, fill, strict=True)]
+        )
+        self.in_a_row = self.inputs.view(1, -1), self.targets.view(1, -1)
+        few = batch_size == 1 and len(rows) <= MOST_AHEAD
+        self.ahead = [self.alone(row) for row in range(len(rows))] if few else []
+        self.epoch, self.order = -1, list[int]()
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs (B, T) of `step` and, one position on, their targets (B, T)."""
+        if self.batch_size == 1:
+            row = self.document(step)
+            return self.ahead[row] if self.ahead else self.alone(row)
+        first = step * self.batch_size
+        return self.rows([self.document(i) for i in range(first, first + self.batch_size)])
+
+    def alone(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of one document, without what fills up its row."""
+        inputs, targets = self.in_a_row
+        begin, length = row * self.width, self.lengths[row]
+        return inputs.narrow(1, begin, length), targets.narrow(1, begin, length)
+
+    def rows(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of some documents together."""
+        longest, chosen = max(self.lengths[row] for row in rows), bt.tensor(rows)
+        return (
+            self.inputs.index_select(0, chosen)[:, :longest].contiguous(),
+            self.targets.index_select(0, chosen)[:, :longest].contiguous(),
+        )
+
+    def document(self, index: int) -> int:
+        """Return which document comes at a place in the run."""
+        epoch, place = divmod(index, len(self.lengths))
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, list(range(len(self.lengths)))
+            random.Random(self.seed + epoch).shuffle(self.order)
+        return self.order[place]
+
+
+class Windows:
+    """Batches of windows of running text, a function of the step alone.
+
+    Each pass cuts the text anew, from another place on, and goes through the pieces in an order
+    that the seed gives.
+    """
+
+    def __init__(
+        self, text: str, tokenizer: Tokenizer, block_size: int, batch_size: int = 1, seed: int = 42
+    ) -> None:
+        if len(text) < 2:
+            raise ValueError("Windows: a text of at least two characters is needed")
+        self.batch_size, self.seed = batch_size, seed
+        self.tokens = bt.tensor([tokenizer.encode(text)])  # (1, N)
+        self.size = min(block_size, len(text) - 1)
+        self.spare = (len(text) - 1) % self.size  # characters that a pass leaves out
+        self.pieces = (len(text) - 1) // self.size
         self.epoch, self.order = -1, list[int]()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (B, T) of `step` and, one position on, their targets (B, T)."""
         first = step * self.batch_size
-        rows = [self.document(i) for i in range(first, first + self.batch_size)]
-        # At most 16 different lengths: each is captured once (`backtrail.compile`).
-        unit = -(-self.block_size // 16)
-        longest = -(-(max(len(row) for row in rows) - 1) // unit) * unit + 1
-        inputs, targets = [], []
-        for row in rows:  # what fills up a short row cannot be seen from its real positions
-            padding = longest - len(row)
-            inputs.append(row[:-1] + [0] * padding)
-            targets.append(row[1:] + [IGNORE] * padding)
-        return bt.tensor(inputs), bt.tensor(targets)
+        places = [self.place(i) for i in range(first, first + self.batch_size)]
+        return self.windows(places)
 
-    def document(self, index: int) -> list[int]:
-        epoch, place = divmod(index, len(self.tokens))
+    def windows(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of the windows that begin at some places."""
+        rows = [self.tokens.narrow(1, place, self.size + 1) for place in places]
+        row = rows[0] if len(rows) == 1 else bt.cat(rows)
+        return row.narrow(1, 0, self.size), row.narrow(1, 1, self.size)
+
+    def place(self, index: int) -> int:
+        """Return where the window begins that comes at a place in the run."""
+        epoch, number = divmod(index, self.pieces)
         if epoch != self.epoch:
-            self.epoch, self.order = epoch, list(range(len(self.tokens)))
-            random.Random(self.seed + epoch).shuffle(self.order)
-        return self.tokens[self.order[place]]
+            draw = random.Random(self.seed + epoch)
+            begin = draw.randint(0, self.spare)
+            self.epoch = epoch
+            self.order = [begin + self.size * i for i in range(self.pieces)]
+            draw.shuffle(self.order)
+        return self.order[number]
 
 
 def count_tokens(batch: tuple[Tensor, Tensor]) -> int:
@@ -225,7 +290,17 @@ def count_tokens(batch: tuple[Tensor, Tensor]) -> int:
 
 def read_documents(path: str | os.PathLike[str]) -> list[str]:
     """Return the lines of a UTF-8 text file that are not blank, without the space around them."""
+    return documents_of(read_text(path))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return a UTF-8 text file with each line ended by a newline character, whoever wrote it."""
     text = Path(path).read_bytes().decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def documents_of(text: str) -> list[str]:
+    """Return the lines that are not blank, without the space around them."""
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 

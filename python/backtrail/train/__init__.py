@@ -4,17 +4,28 @@
         inputs, targets = batch
         return F.mse_loss(model(inputs), targets)
 
-    fit(model, loss_fn, loader, bt.optim.Adam(model.parameters()), steps=1000,
-        checkpoint="run.safetensors", checkpoint_every=100)
+    history = fit(model, loss_fn, loader, bt.optim.Adam(model.parameters()), epochs=10,
+                  checkpoint="run.safetensors")
+    history.plot()
 
 and, after a Ctrl-C or a crash, the same call with `resume=True`.
 """
 
 from __future__ import annotations
 
+from .callbacks import Callback, EarlyStopping
 from .errors import Interrupted, NonFiniteError
 from .history import History
-from .loop import fit
+from .loop import Run, fit
 from .schedule import Scheduler
 
-__all__ = ["History", "Interrupted", "NonFiniteError", "Scheduler", "fit"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "Interrupted",
+    "NonFiniteError",
+    "Run",
+    "Scheduler",
+    "fit",
+]

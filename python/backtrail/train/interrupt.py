@@ -41,6 +41,12 @@ class CtrlC:
             self.raised = True
             raise KeyboardInterrupt
 
+    def release(self) -> None:
+        """End what `holding = True` began."""
+        self.holding = False
+        if self.pending:
+            self._raise()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         self.holding = True
@@ -48,5 +54,4 @@ class CtrlC:
             yield
         finally:
             self.holding = False
-        if self.pending:
-            self._raise()
+        self.release()

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..autograd import no_grad
-from ..dtypes import float64
-from ..functions.creation import tensor
-from ..functions.random import get_rng_state, set_rng_state
+from ..functions.random import default_generator, get_rng_state, set_rng_state
 from ..nn import Module
 from ..optim import Optimizer
 from ..serialization import check_writable, save
 from ..tensor import Tensor
-from .batches import Batches
-from .checkpoint import State, restore
+from .batches import END, Batches
+from .callbacks import Callback
+from .checkpoint import contents, restore
 from .errors import Interrupted, NonFiniteError
-from .history import History
+from .history import History, number, numbers
 from .interrupt import CtrlC
 from .progress import Progress
-from .schedule import Scheduler
-from .step import HalfSteps
+from .schedule import Scheduler, schedule_by
+from .step import TrainingStep
 
 Path = str | os.PathLike[str]
 
@@ -34,11 +33,15 @@ def fit(
     batches: Callable[[int], Any] | Iterable[Any],
     optimizer: Optimizer,
     *,
-    steps: int,
+    steps: int | None = None,
+    epochs: int | None = None,
     scheduler: Scheduler | None = None,
+    scheduler_every: str = "step",
     clip_grad_norm: float | None = None,
-    evaluate: Callable[[Any], float] | None = None,
-    evaluate_every: int = 100,
+    evaluate: Callable[[Any], Any] | None = None,
+    evaluate_every: int | None = None,
+    monitor: str | None = None,
+    callbacks: Iterable[Callback] = (),
     checkpoint: Path | None = None,
     checkpoint_every: int = 1000,
     resume: bool = False,
@@ -48,128 +51,333 @@ def fit(
     progress: bool = True,
     compile: bool = True,
 ) -> History:
-    """Train `model` for `steps` steps, counted from the very start of the run.
+    """Train `model` and return what happened: losses, evaluations, time.
 
-    `loss_fn(model, batch)` returns a scalar. `batches` is a function of the step (0, 1, ...), or
-    something to go through again and again, such as a list or a DataLoader. `evaluate(model)` is
-    called without gradients, in eval mode, and does not touch the random state of training.
+    The loss:
+        loss_fn: `loss_fn(model, batch)` returns the loss of a batch, a scalar tensor.
+        batches: what the batches come from, in any form that `loss_fn` takes: something to go
+            through again and again, such as a list or a DataLoader, or a function of the step
+            (0, 1, ...).
+        optimizer: of the model's parameters. Its gradients are zeroed before each step.
+        clip_grad_norm: the most that the norm of all gradients together may be; they are scaled.
 
-    A checkpoint is written every `checkpoint_every` steps, at the end and at Ctrl-C. It holds the
-    weights, the optimizer, the schedule, the random state, the place in the batches, the history
-    and `extra` (anything `save` can write). `resume=True` goes on from it to the same bits as if
-    the run had never stopped, given that the order of `batches` follows from the step or from the
-    random state.
+    How long: one of the two, counted from the very start of the run, also of a resumed one.
+        steps: how many batches.
+        epochs: how many passes over the batches.
+
+    The learning rate:
+        scheduler: any class of `optim.lr_scheduler`. ReduceLROnPlateau, and others whose `step`
+            takes a metric, are stepped after each evaluation, with its value.
+        scheduler_every: when others are stepped: after each "step" (of the optimizer), or each
+            "epoch".
+
+    How good is it?
+        evaluate: `evaluate(model)` returns a number, or a dict of numbers by name. It is called
+            without gradients, in eval mode, and does not touch the random state of training. Its
+            values are shown, and kept in `History.evaluations`.
+        evaluate_every: steps between evaluations; the last step is always followed by one. Unless
+            given: each epoch with `epochs`, else 100 steps.
+        monitor: which number of a dict ReduceLROnPlateau goes by ["loss"].
+
+    What else happens:
+        callbacks: objects whose methods are called at points of the run, and may end it:
+            `Callback`, `EarlyStopping`.
+        on_step: `on_step(step, loss)` is called after each step, from 1 on.
+        progress: whether to show a bar, or lines where no bar can be shown.
+        count_tokens: `count_tokens(batch)` says how much a batch holds; the speed is shown.
+
+    Checkpoints:
+        checkpoint: the file to keep the run in. It is written every `checkpoint_every` steps, at
+            the end and at Ctrl-C, and holds the weights, the optimizer, the schedule, the random
+            state, the place in the batches, the callbacks, the history and `extra` (anything
+            `save` can write).
+        resume: go on from it, to the same bits as if the run had never stopped, given that the
+            order of `batches` follows from the step or from the random state.
 
     A step is captured and replayed (`backtrail.compile`): `loss_fn` and the model run as Python
-    only for batches of a new form. Where that cannot be, because they look at values or keep
-    state in Python, a warning says why and the run goes on without; `compile=False` does from the
-    start. The losses are the same, to the bit.
+    only for batches of a new form, so that what they print is printed once. Where that cannot be,
+    because they look at values or keep state in Python, a warning says why and the run goes on
+    without; `compile=False` does from the start. The losses are the same, to the bit.
 
     Raises:
-        Interrupted: at Ctrl-C, a KeyboardInterrupt. The step that was under way is undone.
+        Interrupted: at Ctrl-C, a KeyboardInterrupt; its `history` is what was done. The step that
+            was under way is ended if it is captured, else undone.
         NonFiniteError: the loss, the gradient norm or a weight is not finite. Nothing is saved.
         CheckpointError: the checkpoint to resume from is malformed or of another model.
     """
-    path = None if checkpoint is None else os.fspath(checkpoint)
-    history, source = History(), Batches(batches)
+    run = Run(model, optimizer, scheduler, evaluate, list(callbacks), Batches(batches))
+    run.steps, run.epochs = _length(steps, epochs, run.batches)
+    run.scheduler_every = schedule_by(
+        scheduler, scheduler_every, evaluate is not None, run.batches.has_passes
+    )
+    run.evaluate_every = evaluate_every or (None if epochs is not None else 100)
+    run.checkpoint_every, run.monitor, run.extra = checkpoint_every, monitor, extra
+    run.count_tokens, run.on_step = count_tokens, on_step
+    if checkpoint is not None:
+        run.path = os.fspath(checkpoint)
     if resume:
-        if path is None:
+        run.resume()
+    elif run.path is not None:
+        check_writable(run.path)  # now rather than after an hour
+    with CtrlC() as ctrl_c, Progress(run.steps, run.history, progress) as bar:
+        step = TrainingStep(model, loss_fn, optimizer, clip_grad_norm, compile, ctrl_c)
+        return run.go(step, ctrl_c, bar)
+
+
+def _length(
+    steps: int | None, epochs: int | None, batches: Batches
+) -> tuple[int | None, int | None]:
+    """Return how many steps there will be, if that is known, and how many epochs."""
+    if (steps is None) == (epochs is None):
+        raise TypeError("fit: give steps= or epochs=, one of the two")
+    if epochs is None:
+        return steps, None
+    if not batches.has_passes:
+        raise ValueError("fit: a function of the step has no epochs; give steps=")
+    return (None if batches.length is None else epochs * batches.length), epochs
+
+
+class Run:
+    """A run of `fit` under way, as its callbacks see it."""
+
+    steps: int | None  # how many there will be, if that is known
+    epochs: int | None
+    scheduler_every: str
+    evaluate_every: int | None
+    checkpoint_every: int
+    monitor: str | None
+    extra: Any
+    count_tokens: Callable[[Any], int] | None
+    on_step: Callable[[int, float], None] | None
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: Scheduler | None,
+        evaluate: Callable[[Any], Any] | None,
+        callbacks: list[Callback],
+        batches: Batches,
+    ) -> None:
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.evaluate, self.callbacks, self.batches = evaluate, callbacks, batches
+        self.history = History()
+        self.path: str | None = None  # of the checkpoint
+        self._saved = 0, 0  # the step and epoch of the last checkpoint
+        self._evaluated = 0  # the step of the last evaluation
+        self._over = False
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.history.losses)
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the batches done."""
+        return self.batches.place[2]
+
+    def stop(self, why: str) -> None:
+        """End the run after this step, as if it had been the last."""
+        self.history.stopped = why
+        self._over = True
+
+    # ---- from here on for `fit` alone
+
+    def resume(self) -> None:
+        """Take over the checkpoint."""
+        if self.path is None:
             raise ValueError("fit: resume=True needs checkpoint=, the file to resume from")
-        restore(path, model, optimizer, scheduler, source, history)
-        if len(history.losses) > steps:
-            raise ValueError(f"fit: {path} is at step {len(history.losses)}, past steps={steps}")
-    elif path is not None:
-        check_writable(path)  # now rather than after an hour
-    saved = len(history.losses)  # the step of the last checkpoint
-    evaluated = history.evaluations[-1][0] if history.evaluations else 0
-    buffers = any(True for _ in model.buffers())
-    start = State(model, source, buffers)
-    half_steps = HalfSteps(model, loss_fn, optimizer, clip_grad_norm, compile)
+        restore(
+            self.path,
+            self.model,
+            self.optimizer,
+            self.scheduler,
+            self.callbacks,
+            self.history,
+            self.batches,
+        )
+        if self.epochs is None and self.steps is not None and self.step > self.steps:
+            raise ValueError(f"fit: {self.path} is at step {self.step}, past steps={self.steps}")
+        if self.epochs is not None and self.epoch > self.epochs:
+            raise ValueError(
+                f"fit: {self.path} is at epoch {self.epoch}, past epochs={self.epochs}"
+            )
+        self._saved = self.step, self.epoch
+        if self.history.evaluations:
+            self._evaluated = self.history.evaluations[-1][0]
 
-    def checkpoint_now() -> None:
-        nonlocal saved
-        step = len(history.losses)
-        if path is None or step == saved:
-            return
-        for name, parameter in model.named_parameters():
-            if not parameter.detach().isfinite().all().item():
-                raise NonFiniteError(f"{name} is not finite after step {step}{_kept(path, saved)}")
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict() if scheduler else None,
-            "random_state": start.random_state,
-            "batches": start.batches,
-            "losses": tensor(history.losses, dtype=float64),
-            "evaluations": history.evaluations,
-            "seconds": history.seconds,
-            "tokens": history.tokens,
-            "extra": extra,
-        }
-        save(state, path)
-        saved = step
-
-    model.train()
-    with CtrlC() as ctrl_c, Progress(steps, history, progress) as bar:
+    def go(self, step: TrainingStep, ctrl_c: CtrlC, bar: Progress) -> History:
+        """Do all steps; return the history."""
+        self._work, self._ctrl_c, self._bar = step, ctrl_c, bar
+        self._remember()
+        self.model.train()
         try:
-            while True:
-                step = len(history.losses)
-                if evaluate and step > evaluated and _due(step, evaluate_every, steps):
-                    history.evaluations.append((step, _evaluate(evaluate, model)))
-                    evaluated = step
-                if _due(step, checkpoint_every, steps):
-                    with ctrl_c.held():
-                        checkpoint_now()
-                if step == steps:
-                    return history
-
-                began = time.perf_counter()
-                batch = source(step)
-                loss, grad_norm = half_steps.gradients(batch, start)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise NonFiniteError(
-                        f"the loss is {value} at step {step + 1}{_kept(path, saved)}"
-                    )
-                if grad_norm is not None:
-                    norm = grad_norm.item()
-                    if not math.isfinite(norm):
-                        raise NonFiniteError(
-                            f"the gradient norm is {norm} at step {step + 1}{_kept(path, saved)}"
-                        )
-                with ctrl_c.held():  # a step is done whole or not at all
-                    half_steps.update()
-                    if scheduler:
-                        scheduler.step()
-                    history.losses.append(value)
-                    history.tokens += count_tokens(batch) if count_tokens else 0
-                    history.seconds += time.perf_counter() - began
-                    start = State(model, source, buffers)
-                bar.update()
-                if on_step:
-                    on_step(step + 1, value)
+            for callback in self.callbacks:
+                callback.on_start(self)
+            while not self._over and not self._is_done():
+                self._go_on()
+                self._pause()
+            if self._is_done() and self.batches.is_over():
+                self._end_epoch()
+            for callback in self.callbacks:
+                callback.on_end(self)
+            with ctrl_c.held():
+                self._save()
         except KeyboardInterrupt:
             ctrl_c.raised = True  # whoever raised it: what follows is not to be interrupted
-            start.restore(model)
-            checkpoint_now()
-            raise Interrupted(len(history.losses), path if saved else None) from None
+            self._undo()
+            self._save()
+            kept = self.path if self._saved[0] else None
+            raise Interrupted(self.step, kept, self.history) from None
+        except ValueError as error:
+            found = re.match("the (loss|gradient norm) is (nan|inf|-inf)", str(error))
+            if not found:
+                raise
+            self._undo()
+            raise self._non_finite(f"{found[0]} at step {self.step + 1}") from None
+        return self.history
 
+    def _is_done(self) -> bool:
+        if self.epochs is not None:
+            return self.epoch >= self.epochs
+        return self.steps is not None and self.step >= self.steps
 
-def _due(step: int, every: int, steps: int) -> bool:
-    return step > 0 and (step % every == 0 or step == steps)
+    def _go_on(self) -> None:
+        """Do steps until something else is due."""
+        history, losses, until = self.history, self.history.losses, self._next_pause()
+        batches, work, bar, ctrl_c = self.batches, self._work, self._bar, self._ctrl_c
+        take, clock, generator = batches.take, time.perf_counter, default_generator
+        count, on_step = self.count_tokens, self.on_step
+        schedule = self.scheduler.step if self.scheduler_every == "step" else None  # type: ignore[union-attr]
+        hooks = [c.on_step for c in self.callbacks if type(c).on_step is not Callback.on_step]
+        done = len(losses)
+        before = clock()
+        while done < until:
+            batch = take(done)
+            if batch is END:
+                self._end_epoch()
+                return
+            value = work.run(batch).item()
+            # Ctrl-C is held until all that belongs to the step is written down.
+            if schedule is not None:
+                schedule()
+            losses.append(value)
+            done += 1
+            if count is not None:
+                history.tokens += count(batch)
+            now = clock()
+            history.seconds += now - before
+            before = now
+            self._state = generator._seed, generator._offset
+            self._place = batches.place
+            ctrl_c.holding = False
+            if ctrl_c.pending:
+                ctrl_c.release()
+            if now >= bar.next_time:
+                bar.update()
+                before = clock()
+            if hooks or on_step is not None:
+                if on_step is not None:
+                    on_step(done, value)
+                for hook in hooks:
+                    hook(self)
+                if self._over:
+                    return
+                before = clock()
 
+    def _next_pause(self) -> float:
+        """Return the step after which something else is due."""
+        step = self.step
+        until = [self._bar.next_step]
+        for every in (self.checkpoint_every, self.evaluate_every):
+            if every:
+                until.append(step - step % every + every)
+        if self.epochs is None and self.steps is not None:
+            until.append(self.steps)
+        return min(until)
 
-def _kept(path: str | None, saved: int) -> str:
-    kept = f"; {path} still holds step {saved}" if path and saved else ""
-    return f"{kept}. A lower learning rate or clip_grad_norm often helps"
+    def _pause(self) -> None:
+        """Do what is due after a step: evaluation, checkpoint, a line."""
+        step, last = self.step, self._over or self._is_done()
+        every = self.evaluate_every
+        if step and (last or (every and step % every == 0)):
+            self._evaluate()
+        if step >= self._bar.next_step or (last and self.steps is None):
+            self._bar.update()
+        if step and step % self.checkpoint_every == 0 and not last:
+            with self._ctrl_c.held():
+                self._save()
 
+    def _end_epoch(self) -> None:
+        """Do what is due after a pass over the batches."""
+        if self.evaluate_every is None:
+            self._evaluate()
+        with self._ctrl_c.held():
+            self.history.epochs.append(self.step)
+            if self.scheduler is not None and self.scheduler_every == "epoch":
+                self.scheduler.step()
+            self._remember()
+        for callback in self.callbacks:
+            callback.on_epoch(self)
 
-def _evaluate(evaluate: Callable[[Any], float], model: Module) -> float:
-    random_state = get_rng_state()
-    model.eval()
-    try:
-        with no_grad():
-            return float(evaluate(model))
-    finally:
-        model.train()
-        set_rng_state(random_state)
+    def _evaluate(self) -> None:
+        """Evaluate, if there is something to evaluate with that was not at this step."""
+        if self.evaluate is None or self._evaluated == self.step:
+            return
+        random_state = get_rng_state()
+        self.model.eval()
+        try:
+            with no_grad():
+                value = numbers(self.evaluate(self.model))
+        finally:
+            self.model.train()
+            set_rng_state(random_state)
+        with self._ctrl_c.held():
+            if self.scheduler is not None and self.scheduler_every == "evaluation":
+                self.scheduler.step(number(value, self.monitor))
+            self.history.evaluations.append((self.step, value))
+            self._evaluated = self.step
+        for callback in self.callbacks:
+            callback.on_evaluation(self, value)
+
+    def _remember(self) -> None:
+        """Keep what the next step changes before its update."""
+        self._state = default_generator._seed, default_generator._offset
+        self._place = self.batches.place
+
+    def _undo(self) -> None:
+        """Take back half a step."""
+        default_generator._seed, default_generator._offset = self._state
+        self._work.undo()
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless the last one is of this very moment."""
+        now = self.step, self._place[2]
+        if self.path is None or now == self._saved:
+            return
+        for name, parameter in self.model.named_parameters():
+            if not parameter.detach().isfinite().all().item():
+                raise self._non_finite(f"{name} is not finite after step {self.step}")
+        state = contents(
+            self.model,
+            self.optimizer,
+            self.scheduler,
+            self.callbacks,
+            self.history,
+            self._state,
+            self._place,
+            self.extra,
+        )
+        save(state, self.path)
+        self._saved = now
+        for callback in self.callbacks:
+            callback.on_checkpoint(self, self.path)
+
+    def _non_finite(self, what: str) -> NonFiniteError:
+        kept = ""
+        if self.path and self._saved[0]:
+            kept = f"; {self.path} still holds step {self._saved[0]}"
+        return NonFiniteError(
+            f"{what}{kept}. A lower learning rate or clip_grad_norm often helps", self.history
+        )

@@ -5,34 +5,46 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any
+from typing import IO, Any
 
-from .history import History
+from .history import History, described, short
+
+SECONDS_APART = {"terminal": 0.1, "notebook": 0.5, "lines": 60.0}
 
 
 class Progress:
-    """A bar with loss and speed or, where there is no terminal, a line now and then."""
+    """A bar with loss and speed, in a terminal or notebook; else a line each tenth of the run.
 
-    def __init__(self, steps: int, history: History, show: bool) -> None:
-        self.steps, self.history, self.show = steps, history, show
+    It is to be updated after the first step, and when `next_time` or `next_step` has come.
+    """
+
+    def __init__(self, total: int | None, history: History, show: bool) -> None:
+        self.total, self.history = total, history  # steps, if known
         self.shown = len(history.losses)
         self.tokens, self.seconds = history.tokens, history.seconds  # before this session
-        self.at = -math.inf
+        self.kind, self.stream = where()
+        self.kind = self.kind if show else "nothing"
+        self.next_time = -math.inf if show else math.inf
+        self.next_step: float = math.inf
         self.bar: Any = None
 
     def __enter__(self) -> Progress:
-        if self.show and sys.stderr.isatty():
+        if self.kind in ("terminal", "notebook"):
             try:
                 from tqdm import tqdm
             except ImportError:
-                return self
-            self.bar = tqdm(
-                total=self.steps,
-                initial=self.shown,
-                unit="step",
-                dynamic_ncols=True,
-                mininterval=0,  # `update` below sees to how often
-            )
+                self.kind = "lines"
+            else:
+                self.bar = tqdm(
+                    total=self.total,
+                    initial=self.shown,
+                    unit="step",
+                    file=self.stream,
+                    dynamic_ncols=self.kind == "terminal",
+                    ncols=100 if self.kind == "notebook" else None,
+                    mininterval=0,  # `update` below sees to how often
+                )
+        self._set_next_step()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,16 +53,23 @@ class Progress:
             self.bar.close()
 
     def update(self) -> None:
-        if not self.show:
+        """Show where the run is."""
+        if self.kind == "nothing":
             return
-        step, now = len(self.history.losses), time.monotonic()
+        self.next_time = time.perf_counter() + SECONDS_APART[self.kind]
         if self.bar is not None:
-            if now - self.at > 0.1:
-                self.at = now
-                self._draw()
-        elif step % max(1, self.steps // 10) == 0 or step == self.steps or now - self.at > 60:
-            self.at = now
-            print(f"step {step:,}/{self.steps:,}  {self._figures()}", file=sys.stderr, flush=True)
+            self._draw()
+            return
+        step = len(self.history.losses)
+        of = "" if self.total is None else f"/{self.total:,}"
+        print(f"step {step:,}{of}  {self._figures()}", file=self.stream, flush=True)
+        self._set_next_step()
+
+    def _set_next_step(self) -> None:
+        if self.kind == "lines" and self.total is not None:
+            tenth = max(1, self.total // 10)
+            step = len(self.history.losses)
+            self.next_step = min(step - step % tenth + tenth, max(self.total, step + 1))
 
     def _draw(self) -> None:
         step = len(self.history.losses)
@@ -59,8 +78,22 @@ class Progress:
         self.shown = step
 
     def _figures(self) -> str:
-        text = f"loss {self.history.mean_loss():.4f}"
+        parts = []
+        if self.history.losses:
+            parts.append(f"loss {short(self.history.mean_loss())}")
+        if self.history.evaluations:
+            parts.append(described(self.history.evaluations[-1][1]))
         tokens = self.history.tokens - self.tokens
         if tokens:
-            text += f", {tokens / (self.history.seconds - self.seconds):,.0f} tokens/s"
-        return text
+            parts.append(f"{tokens / (self.history.seconds - self.seconds):,.0f} tokens/s")
+        return ", ".join(parts)
+
+
+def where() -> tuple[str, IO[str]]:
+    """Return what can be shown, and the stream for it.
+
+    A notebook understands a carriage return, and shows stderr as if something had gone wrong.
+    """
+    if type(sys.stdout).__module__.partition(".")[0] == "ipykernel":
+        return "notebook", sys.stdout
+    return "terminal" if sys.stderr.isatty() else "lines", sys.stderr

@@ -68,9 +68,9 @@ class LRScheduler:
         self._set(rates)
 
     def _set(self, rates: Rates) -> None:
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+        self._last_lr = list(rates)
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
-        self._last_lr = self._current()
 
     def get_last_lr(self) -> Rates:
         """Return the rates last set."""

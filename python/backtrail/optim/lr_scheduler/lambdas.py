@@ -44,10 +44,8 @@ class LambdaLR(_LambdaScheduler):
     """lr = initial lr * lr_lambda(epoch)."""
 
     def get_lr(self) -> Rates:
-        return [
-            base * fn(int(self.last_epoch))
-            for base, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
+        epoch = int(self.last_epoch)
+        return [base * fn(epoch) for base, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
 class MultiplicativeLR(_LambdaScheduler):

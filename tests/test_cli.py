@@ -70,6 +70,11 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 
     return err
 
 
+def unwrapped(out: str) -> str:
+    """Put the lines together that were one before they were made to fit."""
+    return re.sub("\n {9}(?! )", " ", out)
+
+
 # train
 
 
@@ -80,15 +85,17 @@ def test_train_prints_and_leaves_what_it_says(folder: Path) -> None:
     for line in (
         r"^machine  Backtrail \S+, .*\d threads?$",
         r"^model    GPT, 4,192 parameters: 1 layer, 4 heads, width 16, block size 16$",
-        r"^data     first names.*: 5,163 documents, 27 tokens in the vocabulary$",
-        r"^run      30 steps of 1 document, Adam, learning rate 0.01 falling to 0, seed 42$",
-        r"^loss     \d\.\d{4}, over the last 30 steps \d\.\d{4}$",
+        r"^data     first names.*: 5,163 documents, 516 of them held out, 27 tokens in the vocab",
+        r"^run      30 steps of 1 document, Adam, learning rate 0.01 falling to 0, seed 42 "
+        r"a loss of 3.30 is guessing blindly$",
+        r"^loss     \d\.\d{4}, over the last 30 steps \d\.\d{4} \d\.\d{4} on what was held out",
         r"^time     \d+\.\d\d s, [\d,]+ us a step$",
         r"^model    names.safetensors$",
         r"^picture  names.png$",
         r"^try      backtrail sample names.safetensors --prompt a$",
     ):
-        assert re.search(line, run.stdout, re.MULTILINE), (line, run.stdout)
+        assert re.search(line, unwrapped(run.stdout), re.MULTILINE), (line, run.stdout)
+    assert max(map(len, run.stdout.splitlines() + run.stderr.splitlines())) <= 80
     assert len(re.findall(r"^  [a-z]*$", run.stdout, re.MULTILINE)) == 20
     assert "step 30/30" in run.stderr  # lines, as stderr is no terminal
     assert "\r" not in run.stderr
@@ -115,10 +122,10 @@ def test_every_flag_of_train(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["train", *flags.split(), *more]) == 0
     assert bt.get_num_threads() == 1
     bt.set_num_threads(threads)
-    out = capsys.readouterr().out
+    out = unwrapped(capsys.readouterr().out)
     assert "2 layers, 3 heads, width 12, block size 5" in out
     assert "data     data/ann.txt: 5 documents, 4 tokens in the vocabulary" in out
-    assert "1 are longer than --block-size 5: only their start is used" in out
+    assert "1 is longer than --block-size 5: only the start is used" in out
     assert "12 steps of 3 documents, Adam, learning rate 0.02 falling to 0, seed 7" in out
     state = bt.load(folder / "kept.model")
     assert state["losses"].shape[0] == 12
@@ -140,7 +147,7 @@ def test_it_learns(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_seed_decides(folder: Path) -> None:
     def train(seed: int) -> list[float]:
-        flags = ["--data", "data/ann.txt", "--steps", "5", "--seed", str(seed), *SMALL]
+        flags = ["--data", "data/ann.txt", "--steps", "5", "--seed", str(seed), *SMALL, "--force"]
         assert main(["train", *flags]) == 0
         return bt.load("ann.safetensors")["losses"].tolist()
 
@@ -234,7 +241,8 @@ def test_resume_keeps_to_what_was_begun(folder: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     resume = ["train", "--resume", "--out", folder / "ann.safetensors"]
     assert "--lr 0.5: the run in" in fails(capsys, *resume, "--lr", "0.5")
-    assert "began with 40; leave --steps out" in fails(capsys, *resume, "--steps", "50")
+    assert "is one of 40; give more" in fails(capsys, *resume, "--steps", "30")
+    assert "--from begins a run" in fails(capsys, *resume, "--from", "ann.safetensors")
     assert main([str(argument) for argument in (*resume, "--steps", "40", "--threads", "1")]) == 0
     (folder / "other.txt").write_text("other\n")
     assert "are not those" in fails(capsys, *resume, "--data", "other.txt")
@@ -247,7 +255,7 @@ def test_resume_keeps_to_what_was_begun(folder: Path, capsys: pytest.CaptureFixt
 
 def test_nan_stops_with_the_step(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = trained.read_bytes()
-    flags = ["--steps", "40", "--lr", "1e30", *SMALL]
+    flags = ["--steps", "40", "--lr", "1e30", *SMALL, "--force"]
     assert main(["train", "--data", "data/ann.txt", *flags]) == 1
     err = capsys.readouterr().err.splitlines()
     assert re.match(r"backtrail: .* (at|after) step \d+", err[-1]), err
@@ -273,7 +281,7 @@ def test_sample(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_sample_repeats_what_train_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--data", "data/ann.txt", "--steps", "20", *SMALL]) == 0
-    names = re.findall(r"^  (.*)$", capsys.readouterr().out, re.MULTILINE)
+    names = re.findall(r"^  ((?! ).*)$", capsys.readouterr().out, re.MULTILINE)
     assert main(["sample", "ann.safetensors"]) == 0
     assert capsys.readouterr().out.splitlines() == names
 

@@ -17,6 +17,7 @@ CSRC = ROOT / "csrc"
 # The folders and files of the package, layer by layer. A module may import, when it is loaded, what
 # stands in its own layer or in one before it; also later, if it is in `functions`.
 LAYERS = [
+    ["_quiet"],
     ["_core"],
     ["dtypes"],
     ["operators", "tensor", "formatting"],
@@ -29,6 +30,7 @@ LAYERS = [
     ["utils", "serialization", "extension", "cpp_extension", "_stubs"],
     ["testing", "train"],
     ["examples", "cli"],
+    ["__main__"],
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # What a C++ folder may include besides itself.

@@ -164,7 +164,38 @@ PyObject* from_dlpack(PyObject*, PyObject* capsule) {
   return guarded([&] { return wrap(from_capsule(capsule)); });
 }
 
+PyObject* share_memory(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("share_memory_", &tensor, 1, 1).tensor(0, "self");
+    if (capturing()) refuse_memory("share_memory_");
+    return PyLong_FromLong(share(*a.storage.get()));
+  });
+}
+PyObject* shared_memory(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("is_shared", &tensor, 1, 1).tensor(0, "self");
+    return Py_BuildValue("in", shared_descriptor(*a.storage.get()), Py_ssize_t(a.storage->bytes));
+  });
+}
+PyObject* open_memory(PyObject*, PyObject* const* values, Py_ssize_t n) {
+  return guarded([&] {
+    const Args args("open_shared", values, n, 3);
+    const int64_t bytes = args.integer(1, "bytes");
+    Array a;
+    a.dtype = args.dtype(2, "dtype");
+    a.storage = open_shared(int(args.integer(0, "descriptor")), size_t(bytes));
+    a.shape.push(bytes / int64_t(a.item()));
+    a.strides.push(1);
+    return wrap(a);
+  });
+}
+
 PyMethodDef functions[] = {
+    {"share", share_memory, METH_O, "Move a tensor's memory to where processes share it."},
+    {"shared_descriptor", shared_memory, METH_O,
+     "The file descriptor of shared memory, or -1, and its bytes."},
+    {"open_shared", fast(open_memory), METH_FASTCALL,
+     "All of the shared memory of a file descriptor, as elements of a dtype."},
     {"from_buffer", from_buffer, METH_O,
      "A tensor on the memory of an object with the buffer protocol."},
     {"to_dlpack", to_dlpack, METH_O, "A DLPack capsule on the tensor's memory."},

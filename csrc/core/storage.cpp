@@ -1,12 +1,14 @@
 #include "core/storage.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <unordered_map>
 #include <vector>
 
 #include "core/error.h"
@@ -159,8 +161,97 @@ StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner) 
   return StorageRef(new Storage{1, data, bytes, nullptr, release, owner, 0, 0, ++serial});
 }
 
+namespace {
+
+struct Shared {
+  void* data;
+  size_t bytes;
+  int descriptor;
+  bool from_pool;  // the Storage is still the header of a block of the pool
+  uint64_t file;   // number of the anonymous file
+};
+
+// The shared memory of this process, by number of its file.
+std::unordered_map<uint64_t, Storage*>& known_shared() {
+  static auto* known = new std::unordered_map<uint64_t, Storage*>;
+  return *known;
+}
+
+void release_shared(void* owner) {
+  Shared* shared = static_cast<Shared*>(owner);
+  known_shared().erase(shared->file);
+  munmap(shared->data, shared->bytes);
+  close(shared->descriptor);
+  delete shared;
+}
+
+// Maps what the descriptor stands for, and takes it over; closes it on failure.
+Shared* map_shared(int descriptor, size_t bytes) {
+  void* data = descriptor < 0
+                   ? MAP_FAILED
+                   : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  if (data == MAP_FAILED) {
+    if (descriptor >= 0) close(descriptor);
+    fail(ErrorKind::memory, "out of memory: cannot share %zu bytes", bytes);
+  }
+  struct stat status {};
+  fstat(descriptor, &status);
+  return new Shared{data, bytes, descriptor, false, uint64_t(status.st_ino)};
+}
+
+size_t mapped_bytes(size_t bytes) { return bytes ? bytes : 1; }
+
+}  // namespace
+
+int shared_descriptor(const Storage& s) {
+  return s.release == release_shared ? static_cast<Shared*>(s.owner)->descriptor : -1;
+}
+
+uint64_t shared_file(const Storage& s) {
+  return s.release == release_shared ? static_cast<Shared*>(s.owner)->file : 0;
+}
+
+StorageRef find_shared(uint64_t file) {
+  const auto it = known_shared().find(file);
+  if (it == known_shared().end()) return {};
+  ++it->second->refs;
+  return StorageRef(it->second);
+}
+
+int share(Storage& s) {
+  if (s.release == release_shared) return shared_descriptor(s);
+  if (s.release || s.owner)
+    fail(ErrorKind::runtime, "share_memory_: the memory belongs to another library; use x.clone()");
+  const size_t bytes = mapped_bytes(s.bytes);
+  int descriptor = memfd_create("backtrail", MFD_CLOEXEC);
+  if (descriptor >= 0 && ftruncate(descriptor, off_t(bytes))) {
+    close(descriptor);
+    descriptor = -1;
+  }
+  Shared* shared = map_shared(descriptor, bytes);
+  shared->from_pool = true;
+  std::memcpy(shared->data, s.data, s.bytes);
+  s.data = shared->data;
+  s.owner = shared;
+  s.release = release_shared;
+  known_shared()[shared->file] = &s;
+  return descriptor;
+}
+
+StorageRef open_shared(int descriptor, size_t bytes) {
+  Shared* shared = map_shared(dup(descriptor), mapped_bytes(bytes));
+  StorageRef made = adopt(shared->data, bytes, release_shared, shared);
+  known_shared()[shared->file] = made.get();
+  return made;
+}
+
 void StorageRef::destroy(Storage* s) {
   if (watcher) watcher(s->serial);
+  if (s->release == release_shared && static_cast<Shared*>(s->owner)->from_pool) {
+    release_shared(s->owner);
+    s->release = nullptr;
+    s->owner = nullptr;
+  }
   if (s->release) {
     s->release(s->owner);
     delete s;

@@ -68,6 +68,13 @@ StorageRef allocate(size_t bytes);
 // Wrap memory owned by someone else; `release(owner)` runs when the last reference goes.
 StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner);
 
+// Move the bytes, if they are not there yet, to memory that processes share: forked ones by
+// inheritance, others by its file descriptor, which is returned. Throws Error(runtime) for memory
+// of another library, Error(memory) when the system has none left.
+int share(Storage& s);
+int shared_descriptor(const Storage& s);               // -1 when it is not shared
+StorageRef open_shared(int descriptor, size_t bytes);  // duplicates the descriptor
+
 struct PoolStats {
   size_t in_use, cached, peak;  // bytes
 };

@@ -312,9 +312,6 @@ class Tensor(Operators):
     def pin_memory(self) -> Tensor:
         return self
 
-    def share_memory_(self) -> Tensor:
-        return self
-
 
 def _only_one(x: Tensor) -> Any:
     # matplotlib and others try float(x), and go on with its elements after a ValueError.

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from ..tensor import Tensor as _Tensor
-from . import creation as _creation, elementwise as _elementwise, random as _random
+from . import (
+    creation as _creation,
+    elementwise as _elementwise,
+    random as _random,
+    sharing as _sharing,  # noqa: F401  (for its methods of Tensor)
+)
 from .convolution import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .forms import in_place as _in_place, view_in_place as _view_in_place, with_out as _with_out

@@ -14,7 +14,7 @@ from .output import discard, lasting, stand_in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 (training failed), 2 (wrong use) or 130 (Ctrl-C)."""
+    """Run one command; return 0, 1 (training failed), 2 (wrong use) or 128 + a signal's number."""
     try:
         _quiet.end()
         parser = Parser(

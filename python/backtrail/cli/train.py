@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import backtrail as bt
 from backtrail.examples import gpt
 from backtrail.serialization import CheckpointError, check_writable
-from backtrail.train import History, Interrupted, fit
+from backtrail.train import History, Interrupted, Terminated, fit
 from backtrail.train.history import many
 
 from .arguments import SEED, Commands, Parser, UserError, integer, number
@@ -157,9 +157,9 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     try:
         history = _fit(plan, trained, found)
-    except Interrupted as stop:
+    except (Interrupted, Terminated) as stop:
         _print_how_to_go_on(stop, out)
-        return 130
+        return stop.status
     except CheckpointError as error:
         raise UserError(str(error)) from None
     _print_results(history, time.perf_counter() - began)
@@ -352,7 +352,7 @@ def _diverged(history: History, vocab_size: int) -> bool:
 # What is printed
 
 
-def _print_how_to_go_on(stop: Interrupted, out: Path) -> None:
+def _print_how_to_go_on(stop: Interrupted | Terminated, out: Path) -> None:
     if stop.checkpoint is None:
         print("stopped before the first step was done; nothing is saved", file=sys.stderr)
     else:

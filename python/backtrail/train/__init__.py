@@ -1,4 +1,4 @@
-"""The training loop: progress, schedule, evaluation, checkpoints, Ctrl-C, and resuming bit for bit.
+"""The training loop: progress, schedule, evaluation, checkpoints, signals, resuming bit for bit.
 
     def loss_fn(model, batch):
         inputs, targets = batch
@@ -14,7 +14,7 @@ and, after a Ctrl-C or a crash, the same call with `resume=True`.
 from __future__ import annotations
 
 from .callbacks import Callback, EarlyStopping
-from .errors import Interrupted, NonFiniteError
+from .errors import Interrupted, NonFiniteError, Terminated
 from .history import History
 from .loop import Run, fit
 from .schedule import Scheduler
@@ -27,5 +27,6 @@ __all__ = [
     "NonFiniteError",
     "Run",
     "Scheduler",
+    "Terminated",
     "fit",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from .history import History
 
 
@@ -25,5 +27,24 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, step: int, checkpoint: str | None, history: History) -> None:
         self.step, self.checkpoint, self.history = step, checkpoint, history
-        where = f"; {checkpoint} continues from there with resume=True" if checkpoint else ""
-        super().__init__(f"stopped after step {step}{where}")
+        self.status = 128 + signal.SIGINT
+        super().__init__(_stopped(step, checkpoint))
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP stopped the run, as Ctrl-C does.
+
+    Where no one catches it, the process ends with the `status` that a shell gives a process that
+    was ended so: 128 and the number of the signal.
+    """
+
+    def __init__(self, step: int, checkpoint: str | None, history: History, number: int) -> None:
+        self.step, self.checkpoint, self.history = step, checkpoint, history
+        self.status = 128 + number
+        super().__init__(f"{signal.Signals(number).name}: {_stopped(step, checkpoint)}")
+        self.code = self.status
+
+
+def _stopped(step: int, checkpoint: str | None) -> str:
+    where = f"; {checkpoint} continues from there with resume=True" if checkpoint else ""
+    return f"stopped after step {step}{where}"

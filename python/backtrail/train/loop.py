@@ -1,4 +1,4 @@
-"""`fit`: step after step, with evaluation, checkpoints and Ctrl-C between them."""
+"""`fit`: step after step, with evaluation, checkpoints and signals between them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..tensor import Tensor
 from .batches import END, Batches
 from .callbacks import Callback
 from .checkpoint import contents, restore
-from .errors import Interrupted, NonFiniteError
+from .errors import NonFiniteError
 from .history import History, number, numbers
-from .interrupt import CtrlC
+from .interrupt import Signals
 from .progress import Progress
 from .schedule import Scheduler, schedule_by
 from .step import TrainingStep
@@ -88,9 +88,9 @@ def fit(
 
     Checkpoints:
         checkpoint: the file to keep the run in. It is written every `checkpoint_every` steps, at
-            the end and at Ctrl-C, and holds the weights, the optimizer, the schedule, the random
-            state, the place in the batches, the callbacks, the history and `extra` (anything
-            `save` can write).
+            the end and at Ctrl-C, SIGTERM and SIGHUP, and holds the weights, the optimizer, the
+            schedule, the random state, the place in the batches, the callbacks, the history and
+            `extra` (anything `save` can write).
         resume: go on from it, to the same bits as if the run had never stopped, given that the
             order of `batches` follows from the step or from the random state.
 
@@ -102,6 +102,7 @@ def fit(
     Raises:
         Interrupted: at Ctrl-C, a KeyboardInterrupt; its `history` is what was done. The step that
             was under way is ended if it is captured, else undone.
+        Terminated: at SIGTERM and SIGHUP, unless the program handles those; a SystemExit, likewise.
         NonFiniteError: the loss, the gradient norm or a weight is not finite. Nothing is saved.
         CheckpointError: the checkpoint to resume from is malformed or of another model.
     """
@@ -119,9 +120,9 @@ def fit(
         run.resume()
     elif run.path is not None:
         check_writable(run.path)  # now rather than after an hour
-    with CtrlC() as ctrl_c, Progress(run.steps, run.history, progress) as bar:
-        step = TrainingStep(model, loss_fn, optimizer, clip_grad_norm, compile, ctrl_c)
-        return run.go(step, ctrl_c, bar)
+    with Signals() as signals, Progress(run.steps, run.history, progress) as bar:
+        step = TrainingStep(model, loss_fn, optimizer, clip_grad_norm, compile, signals)
+        return run.go(step, signals, bar)
 
 
 def _length(
@@ -207,9 +208,9 @@ class Run:
         if self.history.evaluations:
             self._evaluated = self.history.evaluations[-1][0]
 
-    def go(self, step: TrainingStep, ctrl_c: CtrlC, bar: Progress) -> History:
+    def go(self, step: TrainingStep, signals: Signals, bar: Progress) -> History:
         """Do all steps; return the history."""
-        self._work, self._ctrl_c, self._bar = step, ctrl_c, bar
+        self._work, self._signals, self._bar = step, signals, bar
         self._remember()
         self.model.train()
         try:
@@ -222,14 +223,14 @@ class Run:
                 self._end_epoch()
             for callback in self.callbacks:
                 callback.on_end(self)
-            with ctrl_c.held():
+            with signals.held():
                 self._save()
         except KeyboardInterrupt:
-            ctrl_c.raised = True  # whoever raised it: what follows is not to be interrupted
+            signals.raised = True  # whoever raised it: what follows is not to be interrupted
             self._undo()
             self._save()
             kept = self.path if self._saved[0] else None
-            raise Interrupted(self.step, kept, self.history) from None
+            raise signals.stopped(self.step, kept, self.history) from None
         except ValueError as error:
             found = re.match("the (loss|gradient norm) is (nan|inf|-inf)", str(error))
             if not found:
@@ -246,7 +247,7 @@ class Run:
     def _go_on(self) -> None:
         """Do steps until something else is due."""
         history, losses, until = self.history, self.history.losses, self._next_pause()
-        batches, work, bar, ctrl_c = self.batches, self._work, self._bar, self._ctrl_c
+        batches, work, bar, signals = self.batches, self._work, self._bar, self._signals
         take, clock, generator = batches.take, time.perf_counter, default_generator
         count, on_step = self.count_tokens, self.on_step
         schedule = self.scheduler.step if self.scheduler_every == "step" else None  # type: ignore[union-attr]
@@ -271,9 +272,9 @@ class Run:
             before = now
             self._state = generator._seed, generator._offset
             self._place = batches.place
-            ctrl_c.holding = False
-            if ctrl_c.pending:
-                ctrl_c.release()
+            signals.holding = False
+            if signals.pending:
+                signals.release()
             if now >= bar.next_time:
                 bar.update()
                 before = clock()
@@ -306,14 +307,14 @@ class Run:
         if step >= self._bar.next_step or (last and self.steps is None):
             self._bar.update()
         if step and step % self.checkpoint_every == 0 and not last:
-            with self._ctrl_c.held():
+            with self._signals.held():
                 self._save()
 
     def _end_epoch(self) -> None:
         """Do what is due after a pass over the batches."""
         if self.evaluate_every is None:
             self._evaluate()
-        with self._ctrl_c.held():
+        with self._signals.held():
             self.history.epochs.append(self.step)
             if self.scheduler is not None and self.scheduler_every == "epoch":
                 self.scheduler.step()
@@ -333,7 +334,7 @@ class Run:
         finally:
             self.model.train()
             set_rng_state(random_state)
-        with self._ctrl_c.held():
+        with self._signals.held():
             if self.scheduler is not None and self.scheduler_every == "evaluation":
                 self.scheduler.step(number(value, self.monitor))
             self.history.evaluations.append((self.step, value))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from .history import History, described, short
@@ -15,7 +18,8 @@ SECONDS_APART = {"terminal": 0.1, "notebook": 0.5, "lines": 60.0}
 class Progress:
     """A bar with loss and speed, in a terminal or notebook; else a line each tenth of the run.
 
-    It is to be updated after the first step, and when `next_time` or `next_step` has come.
+    It is to be updated after the first step, and when `next_time` or `next_step` has come. Where
+    the stream is closed, full or a pipe that no one reads, the run goes on without.
     """
 
     def __init__(self, total: int | None, history: History, show: bool) -> None:
@@ -24,11 +28,16 @@ class Progress:
         self.tokens, self.seconds = history.tokens, history.seconds  # before this session
         self.kind, self.stream = where()
         self.kind = self.kind if show else "nothing"
-        self.next_time = -math.inf if show else math.inf
+        self.next_time = math.inf if self.kind == "nothing" else -math.inf
         self.next_step: float = math.inf
         self.bar: Any = None
 
     def __enter__(self) -> Progress:
+        with self._tried():
+            self._open()
+        return self
+
+    def _open(self) -> None:
         if self.kind in ("terminal", "notebook"):
             try:
                 from tqdm import tqdm
@@ -45,17 +54,28 @@ class Progress:
                     mininterval=0,  # `update` below sees to how often
                 )
         self._set_next_step()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self._draw()
-            self.bar.close()
+        with self._tried():
+            if self.bar is not None:
+                self._draw()
+                self.bar.close()
+
+    @contextmanager
+    def _tried(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self.kind, self.bar = "nothing", None
+            self.next_time = self.next_step = math.inf
 
     def update(self) -> None:
         """Show where the run is."""
-        if self.kind == "nothing":
-            return
+        if self.kind != "nothing":
+            with self._tried():
+                self._update()
+
+    def _update(self) -> None:
         self.next_time = time.perf_counter() + SECONDS_APART[self.kind]
         if self.bar is not None:
             self._draw()
@@ -96,4 +116,6 @@ def where() -> tuple[str, IO[str]]:
     """
     if type(sys.stdout).__module__.partition(".")[0] == "ipykernel":
         return "notebook", sys.stdout
+    if sys.stderr is None:  # closed by the shell
+        return "nothing", io.StringIO()
     return "terminal" if sys.stderr.isatty() else "lines", sys.stderr

@@ -13,7 +13,7 @@ from ..nn import Module
 from ..nn.utils import clip_grad_norm_
 from ..optim import Optimizer
 from ..tensor import Tensor
-from .interrupt import CtrlC
+from .interrupt import Signals
 
 LossFn = Callable[[Any, Any], Tensor]
 Buffers = dict[str, Tensor]
@@ -33,9 +33,9 @@ class TrainingStep:
         optimizer: Optimizer,
         clip: float | None,
         compiled: bool,
-        ctrl_c: CtrlC,
+        signals: Signals,
     ) -> None:
-        self._model, self._optimizer, self._ctrl_c = model, optimizer, ctrl_c
+        self._model, self._optimizer, self._signals = model, optimizer, signals
         self._name = getattr(loss_fn, "__name__", type(loss_fn).__name__)
         self._buffers: Buffers = {n: b.clone() for n, b in model.named_buffers()}  # at its start
         self._open = False  # between its start and its end
@@ -49,21 +49,21 @@ class TrainingStep:
             self._compiled = capture.compile(self._gradients)
 
     def _as_one(self, batch: Any) -> Tensor:
-        self._ctrl_c.holding = self._open = True
+        self._signals.holding = self._open = True
         drawn = default_generator._offset  # the batch was drawn since the step's start
         try:
             loss: Tensor | None = self._compiled(batch)
         except capture.CaptureError as error:
             loss = self._go_on_without(error, drawn)
         if loss is None:
-            self._ctrl_c.release()
+            self._signals.release()
             return self._in_halves(batch)
         self._open = False
         return loss
 
     def _in_halves(self, batch: Any) -> Tensor:
         if self._buffers:
-            with self._ctrl_c.held():
+            with self._signals.held():
                 _keep(self._model, self._buffers)
         self._open = True
         loss: Tensor | None = None
@@ -75,7 +75,7 @@ class TrainingStep:
                 loss = self._go_on_without(error, drawn)
         if loss is None:
             loss = self._gradients(batch)
-        self._ctrl_c.holding = True  # an update is done whole or not at all
+        self._signals.holding = True  # an update is done whole or not at all
         self._optimizer.step()
         self._open = False
         return loss

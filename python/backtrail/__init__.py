@@ -44,59 +44,83 @@ from .functions.ranges import *  # noqa: F403
 from .tensor import Tensor, is_tensor
 
 from . import autograd, linalg, random  # isort: skip
-from .functions import functional as _functional
+from .functions.creation import tensor as tensor  # isort: skip  # not the file of that name
+from .functions import (
+    creation as _creation,
+    functional as _functional,
+    legacy as _legacy,
+    random as _random,
+    ranges as _ranges,
+)
 
 globals().update(_functional.FACTORIES)  # the same with `out=`
 
 if TYPE_CHECKING:
-    from . import backends, cpp_extension, cuda, nn, optim, testing, train, utils
+    from . import backends, cpp_extension, cuda, examples, nn, optim, testing, train, utils
     from .capture import compile
     from .serialization import load, save
 
 __version__ = "0.1.0"
 
-# To a type checker the names that are imported one by one are public because they are listed here;
-# those that come by * are so in any case.
+# What is public, to people and to type checkers: these names and those of the files below, which
+# type checkers read from there. A test holds that nothing is left out.
 __all__ = [
     "Size",
     "Tensor",
     "autograd",
     "backends",
     "bfloat16",
+    "bool",
+    "bool_",
     "channels_last",
     "compile",
     "contiguous_format",
     "cpp_extension",
     "cuda",
     "device",
+    "double",
     "dtype",
     "e",
     "enable_grad",
+    "examples",
     "finfo",
+    "float",
     "float32",
     "float64",
+    "get_num_threads",
     "iinfo",
     "inf",
     "inference_mode",
+    "int",
     "int32",
     "int64",
+    "is_complex",
+    "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
     "linalg",
     "load",
+    "long",
     "nan",
     "nn",
     "no_grad",
+    "numel",
     "optim",
     "pi",
     "preserve_format",
     "random",
+    "result_type",
     "save",
+    "set_float32_matmul_precision",
+    "set_grad_enabled",
+    "set_grad_mode",
+    "set_num_threads",
     "set_printoptions",
     "strided",
     "testing",
     "train",
     "uint8",
+    "use_deterministic_algorithms",
     "utils",
 ]
 
@@ -146,7 +170,17 @@ def set_float32_matmul_precision(precision: str) -> None:
     """Accept PyTorch's request: float32 products are computed in float32 always."""
 
 
-_SUBMODULES = {"backends", "cpp_extension", "cuda", "nn", "optim", "testing", "train", "utils"}
+_SUBMODULES = {
+    "backends",
+    "cpp_extension",
+    "cuda",
+    "examples",
+    "nn",
+    "optim",
+    "testing",
+    "train",
+    "utils",
+}
 
 _ELSEWHERE = {"compile": "capture", "load": "serialization", "save": "serialization"}
 
@@ -164,8 +198,16 @@ if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *vars(_functional), *_SUBMODULES, *_ELSEWHERE})
+    ops = {name for name, value in vars(_functional).items() if callable(value)}  # and the user's
+    return sorted({name for name in {*globals(), *ops} if name.startswith("__")} | ops | _PUBLIC)
 
 
-# `from backtrail import *` gives all of them, except those that would hide Python's own.
-__all__ += [n for n in dir() if not n.startswith("_") and n not in {*dir(builtins), *__all__}]
+__all__ += _creation.__all__
+__all__ += _functional.__all__
+__all__ += _legacy.__all__
+__all__ += _random.__all__
+__all__ += _ranges.__all__
+
+_PUBLIC = frozenset(__all__)
+if not TYPE_CHECKING:  # `from backtrail import *` gives none that would hide Python's own
+    __all__ = sorted(_PUBLIC - {*dir(builtins)})

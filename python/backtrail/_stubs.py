@@ -27,7 +27,7 @@ FUNCTIONAL = '''"""Types of the functions over tensors; made by `python -m backt
 
 # Functions of the files below that take `out=` stand here once more.
 # mypy: disable-error-code="no-redef"
-# ruff: noqa: E501, F403, F405
+# ruff: noqa: E501, F403, F405, RUF022
 
 import builtins
 from collections.abc import Sequence
@@ -42,6 +42,9 @@ from .pooling import *
 from .reductions import *
 from .shaping import *
 
+__all__ = [
+    NAMES,
+]
 FACTORIES: dict[str, Any]
 '''
 
@@ -52,10 +55,11 @@ def stubs() -> dict[str, str]:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     methods = "".join(definition(*m, indent=4) for m in attached_methods())
+    names = ",\n    ".join(f'"{name}"' for name in functional.__all__)
     functions = "".join("\n" + definition(*f) for f in made_functions())
     return {
         "_core.pyi": head + BEGIN + methods + END + tail,
-        "functions/functional.pyi": FUNCTIONAL + functions,
+        "functions/functional.pyi": FUNCTIONAL.replace("NAMES", names) + functions,
     }
 
 

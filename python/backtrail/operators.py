@@ -115,12 +115,21 @@ class Operators(TensorBase):
     __matmul__ = _forward("__matmul__", ops["matmul"])
     __rmatmul__ = _reflected("__rmatmul__", ops["matmul"])
 
-    __eq__ = _forward("__eq__", ops["eq"])  # type: ignore[assignment]
-    __ne__ = _forward("__ne__", ops["ne"])  # type: ignore[assignment]
-    __lt__ = _forward("__lt__", ops["lt"])
-    __le__ = _forward("__le__", ops["le"])
-    __gt__ = _forward("__gt__", ops["gt"])
-    __ge__ = _forward("__ge__", ops["ge"])
+    if TYPE_CHECKING:  # object says that they return a bool
+
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+    else:
+        __eq__ = _forward("__eq__", ops["eq"])
+        __ne__ = _forward("__ne__", ops["ne"])
+        __lt__ = _forward("__lt__", ops["lt"])
+        __le__ = _forward("__le__", ops["le"])
+        __gt__ = _forward("__gt__", ops["gt"])
+        __ge__ = _forward("__ge__", ops["ge"])
     __hash__ = object.__hash__
 
     def __pow__(self, other: Any) -> Tensor:

@@ -91,7 +91,7 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
                     else tuple(zeros_like(x) for x in ins)
                 )
                 for part, g in zip(parts, found, strict=True):
-                    part.append(g)  # type: ignore[arg-type]
+                    part.append(g)
             rows.append(
                 tuple(
                     stack(part).reshape(*o.shape, *x.shape) if part else zeros(*o.shape, *x.shape)

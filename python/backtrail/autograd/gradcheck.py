@@ -70,7 +70,7 @@ def gradcheck(
         )
         for i, g in zip(wanted, found, strict=True):
             numeric = _numeric(output, ins[i], weight, eps)
-            for j, (a, b) in enumerate(zip(g.reshape(-1).tolist(), numeric, strict=True)):  # type: ignore[union-attr]
+            for j, (a, b) in enumerate(zip(g.reshape(-1).tolist(), numeric, strict=True)):
                 if not abs(a - b) <= atol + rtol * abs(b):
                     if not raise_exception:
                         return False

@@ -21,7 +21,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, ...]:
     """Return the gradients of outputs with respect to inputs, without touching any `.grad`.
 
     `grad_outputs` weighs the outputs and may be left out for scalars. Raises RuntimeError when an

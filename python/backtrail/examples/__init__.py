@@ -1,1 +1,18 @@
 """Small programs to read and to run, each with `python -m backtrail.examples.<name>`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import gpt as gpt
+
+__all__ = ["gpt"]
+
+if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:  # loaded when first asked for
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

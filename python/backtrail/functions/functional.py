@@ -72,3 +72,5 @@ for _names, _form in ((IN_PLACE, _in_place), (VIEWS_IN_PLACE, _view_in_place)):
         _plain = vars(_Tensor).get(_name)
         if _plain is not None and _name + "_" not in vars(_Tensor):
             setattr(_Tensor, _name + "_", _form(_plain, _name))
+
+__all__ = sorted(n for n, f in globals().items() if callable(f) and not n.startswith("_"))

@@ -25,8 +25,8 @@ class _BatchNorm(Module):
     _version = 2  # the first had no num_batches_tracked
     _dims: tuple[int, ...]  # how many dimensions an input may have
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter | Any  # None without it
+    bias: Parameter | Any  # None without it
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None

@@ -21,7 +21,7 @@ class _Conv(Module):
     """What all convolutions share; `dims` and `transposed` belong to the class."""
 
     weight: Parameter
-    bias: Parameter | None
+    bias: Parameter | Any  # None without it
     dims = 2
     transposed = False
 

@@ -30,7 +30,7 @@ class Linear(Module):
     """
 
     weight: Parameter
-    bias: Parameter | None
+    bias: Parameter | Any  # None without it
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Bilinear(Module):
     """
 
     weight: Parameter
-    bias: Parameter | None
+    bias: Parameter | Any  # None without it
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...dtypes import device as Device, dtype as DType
 from ...functions.creation import empty
@@ -15,8 +16,8 @@ from .module import Module
 class _Scaled(Module):
     """Owns an optional gain (starting at 1) and an optional bias (starting at 0)."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter | Any  # None without it
+    bias: Parameter | Any  # None without it
 
     def _add_affine(
         self,

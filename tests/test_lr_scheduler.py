@@ -107,6 +107,7 @@ def test_one_cycle() -> None:
     for _ in range(11):
         rates.append(opt.param_groups[0]["lr"])
         momenta.append(opt.param_groups[0]["momentum"])
+        opt.step()
         if len(rates) < 11:
             scheduler.step()
     assert rates[0] == pytest.approx(0.1)
@@ -209,6 +210,7 @@ def test_hand_made_changes_combine() -> None:
     opt = optimizer()
     scheduler = lrs.StepLR(opt, 1, gamma=0.5)
     opt.param_groups[0]["lr"] = 10.0
+    opt.step()
     scheduler.step()
     assert opt.param_groups[0]["lr"] == 5
 
@@ -296,3 +298,28 @@ def test_plateau_matches_torch() -> None:
         metric = math.cos(step * 0.7) + 1 / (1 + step)
         scheduler.step(metric), their_scheduler.step(metric)
         assert scheduler.get_last_lr() == pytest.approx(their_scheduler.get_last_lr())
+
+
+def test_a_schedule_before_the_optimizer_warns() -> None:
+    opt = optimizer()
+    opt.step()
+    scheduler = lrs.StepLR(opt, 1)
+    with pytest.warns(UserWarning, match=r"`lr_scheduler.step\(\)` before `optimizer.step\(\)`"):
+        scheduler.step()
+    scheduler.step()  # once is enough
+    other = lrs.ExponentialLR(opt, 0.5)
+    with pytest.warns(UserWarning, match="Detected call"):
+        other.step()
+    opt.step()
+    lrs.StepLR(opt, 1).step()
+
+
+def test_a_schedule_knows_the_steps_of_an_optimizer_of_the_users() -> None:
+    class Own(optim.Optimizer):
+        def step(self, closure: Any = None) -> None:
+            pass
+
+    opt = Own([nn.Parameter(bt.zeros(1))], {"lr": 1.0})
+    scheduler = lrs.StepLR(opt, 1)
+    opt.step()
+    scheduler.step()

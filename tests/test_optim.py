@@ -198,14 +198,14 @@ def test_bad_parameters_are_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: optim.SGD(p, lr=-1), "Invalid learning rate value: -1"),
+        (lambda p: optim.SGD(p, lr=-1), "Invalid learning rate: -1"),
         (lambda p: optim.SGD(p, momentum=-1), "Invalid momentum"),
         (lambda p: optim.SGD(p, nesterov=True), "Nesterov"),
-        (lambda p: optim.Adam(p, betas=(0.9, 1.0)), "Invalid beta2"),
+        (lambda p: optim.Adam(p, betas=(0.9, 1.0)), "Invalid beta parameter at index 1"),
         (lambda p: optim.Adam(p, eps=-1), "Invalid epsilon"),
-        (lambda p: optim.AdamW(p, weight_decay=-1), "Invalid weight decay"),
+        (lambda p: optim.AdamW(p, weight_decay=-1), "Invalid weight_decay value"),
         (lambda p: optim.Adadelta(p, rho=2), "Invalid rho"),
-        (lambda p: optim.Adagrad(p, lr_decay=-1), "Invalid lr decay"),
+        (lambda p: optim.Adagrad(p, lr_decay=-1), "Invalid lr_decay value"),
         (lambda p: optim.RMSprop(p, alpha=-1), "Invalid alpha"),
         (lambda p: optim.Adam(p, differentiable=True), "differentiable"),
     ],

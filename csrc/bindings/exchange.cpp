@@ -174,26 +174,44 @@ PyObject* share_memory(PyObject*, PyObject* tensor) {
 PyObject* shared_memory(PyObject*, PyObject* tensor) {
   return guarded([&] {
     const Array& a = Args("is_shared", &tensor, 1, 1).tensor(0, "self");
-    return Py_BuildValue("in", shared_descriptor(*a.storage.get()), Py_ssize_t(a.storage->bytes));
+    const Storage& s = *a.storage.get();
+    return Py_BuildValue("inK", shared_descriptor(s), Py_ssize_t(s.bytes),
+                         static_cast<unsigned long long>(shared_file(s)));
   });
 }
+PyObject* on_memory(const StorageRef& storage, DType dtype) {
+  Array a;
+  a.dtype = dtype;
+  a.storage = storage;
+  a.shape.push(int64_t(storage->bytes / a.item()));
+  a.strides.push(1);
+  return wrap(a);
+}
+
 PyObject* open_memory(PyObject*, PyObject* const* values, Py_ssize_t n) {
   return guarded([&] {
     const Args args("open_shared", values, n, 3);
-    const int64_t bytes = args.integer(1, "bytes");
-    Array a;
-    a.dtype = args.dtype(2, "dtype");
-    a.storage = open_shared(int(args.integer(0, "descriptor")), size_t(bytes));
-    a.shape.push(bytes / int64_t(a.item()));
-    a.strides.push(1);
-    return wrap(a);
+    const StorageRef storage =
+        open_shared(int(args.integer(0, "descriptor")), size_t(args.integer(1, "bytes")));
+    return on_memory(storage, args.dtype(2, "dtype"));
+  });
+}
+
+PyObject* find_memory(PyObject*, PyObject* const* values, Py_ssize_t n) {
+  return guarded([&]() -> PyObject* {
+    const Args args("find_shared", values, n, 2);
+    const StorageRef storage = find_shared(uint64_t(args.integer(0, "file")));
+    if (!storage) Py_RETURN_NONE;
+    return on_memory(storage, args.dtype(1, "dtype"));
   });
 }
 
 PyMethodDef functions[] = {
     {"share", share_memory, METH_O, "Move a tensor's memory to where processes share it."},
     {"shared_descriptor", shared_memory, METH_O,
-     "The file descriptor of shared memory, or -1, and its bytes."},
+     "The file descriptor of shared memory, or -1, its bytes and the number of its file."},
+    {"find_shared", fast(find_memory), METH_FASTCALL,
+     "The shared memory of this process that has a file number, or None."},
     {"open_shared", fast(open_memory), METH_FASTCALL,
      "All of the shared memory of a file descriptor, as elements of a dtype."},
     {"from_buffer", from_buffer, METH_O,

@@ -278,6 +278,12 @@ PyObject* Replay::finish() {
     if (node.step->kind == Step::adam) {
       PyObject* taken = PyLong_FromLongLong(node.adam.step);
       PyObject* states = lives[size_t(node.step->live)].states.get();
+      // In the kind of int that the counts were.
+      PyObject* before = PyList_GET_SIZE(states)
+                             ? PyDict_GetItemWithError(PyList_GET_ITEM(states, 0), step)
+                             : nullptr;
+      if (taken && before && !PyLong_CheckExact(before))
+        Py_SETREF(taken, PyObject_CallOneArg(reinterpret_cast<PyObject*>(Py_TYPE(before)), taken));
       for (Py_ssize_t i = 0; taken && i < PyList_GET_SIZE(states); ++i)
         PyDict_SetItem(PyList_GET_ITEM(states, i), step, taken);
       Py_XDECREF(taken);

@@ -72,7 +72,9 @@ StorageRef adopt(void* data, size_t bytes, void (*release)(void*), void* owner);
 // inheritance, others by its file descriptor, which is returned. Throws Error(runtime) for memory
 // of another library, Error(memory) when the system has none left.
 int share(Storage& s);
-int shared_descriptor(const Storage& s);               // -1 when it is not shared
+int shared_descriptor(const Storage& s);  // -1 when it is not shared
+uint64_t shared_file(const Storage& s);   // the same in every process; 0 when it is not shared
+StorageRef find_shared(uint64_t file);    // null when this process does not have it
 StorageRef open_shared(int descriptor, size_t bytes);  // duplicates the descriptor
 
 struct PoolStats {

@@ -206,12 +206,12 @@ class Survey:
     def _instance(self, obj: Any, where: str) -> Found:
         self._check(where, "type", obj, type(obj))
         found: Found = [(type(obj), type(obj).__name__)]
+        shared = getattr(type(obj), "_of_every_instance", None)
+        if shared is not None:  # the hooks on all modules, or optimizers
+            found.append((shared, type(obj).__name__))
         settings = getattr(type(obj), "_live_settings", None)
         if settings is not None:  # an optimizer
             return found + self._optimizer(obj, settings, where)
-        shared = getattr(type(obj), "_of_every_instance", None)
-        if shared is not None:  # the hooks on all modules
-            found.append((shared, type(obj).__name__))
         if hasattr(obj, "__dict__"):
             found += self._items(obj.__dict__, where)
             self._seen.add(id(obj.__dict__))
@@ -227,6 +227,8 @@ class Survey:
         found: Found = []
         for name, value in obj.__dict__.items():
             text = f"{where}.{name}"
+            if name == "_opt_called":
+                continue
             self._check(text, "item", obj.__dict__, name, value)
             if name == "param_groups":
                 self._check(text, "items", value, tuple(value))
@@ -238,7 +240,7 @@ class Survey:
                     continue
                 self._check(text, "length", value, len(value))
                 for state in value.values():
-                    number = settings and type(state.get("step")) is int  # of Adam
+                    number = settings and isinstance(state.get("step"), int)  # of Adam
                     found += self._items(state, text, ("step",) if number else ())
                 for param, state in value.items():
                     self._check(text, "item", value, param, state)

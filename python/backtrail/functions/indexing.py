@@ -9,7 +9,8 @@ from .. import dtypes
 from .._core import is_grad_enabled
 from ..tensor import Tensor, apply, apply_, method, ops
 from .creation import arange, full, tensor
-from .reductions import ValuesIndices
+from .indices import WHOLE, parse
+from .returns import ValuesIndices, returned
 from .shaping import broadcast_tensors
 
 __all__ = [
@@ -34,91 +35,10 @@ __all__ = [
 
 _BASIC, _INDEX, _INDEX_PUT = ops["basic_index"], ops["index"], ops["index_put"]
 _SELECT, _NONZERO = ops["select"], ops["nonzero"]
-_INT, _SLICE, _NEW, _WHOLE = 0, 1, 2, 3
-_END = 1 << 62
-
-
-def _is_tensor_index(item: Any) -> bool:
-    return isinstance(item, (Tensor, list)) or hasattr(item, "__array_interface__")
-
-
-def _as_index(item: Any) -> Tensor:
-    index: Tensor = item if isinstance(item, Tensor) else tensor(item)
-    if index._numel == 0 and not isinstance(item, Tensor):
-        index = index.to(dtypes.int64)
-    if index.dtype.is_floating_point:
-        raise IndexError(f"index: indices must be integers or bools; got {index.dtype}")
-    return index if index.dtype is dtypes.bool_ else index.to(dtypes.int64)
-
-
-def _parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
-    """Split an index into a basic one (codes as `basic_index` takes them) and the tensors in it.
-
-    A tensor stands for whole dimensions in the basic index; with it comes the dimension of the
-    result where it begins.
-    """
-    items = index if isinstance(index, tuple) else (index,)
-    used = 0
-    for item in items:
-        if item is None or item is Ellipsis:
-            continue
-        if _is_tensor_index(item) or isinstance(item, bool):
-            mask = isinstance(item, Tensor) and item.dtype is dtypes.bool_
-            used += item.ndim if mask else 1
-        else:
-            used += 1
-    spec: list[int] = []
-    tensors: list[tuple[int, Tensor]] = []
-    at = 0
-    for item in items:
-        if item is Ellipsis:
-            for _ in range(x.ndim - used):
-                spec += (_WHOLE, 0, 0, 0)
-                at += 1
-        elif item is None:
-            spec += (_NEW, 0, 0, 0)
-            at += 1
-        elif isinstance(item, slice):
-            start = 0 if item.start is None else int(item.start)
-            stop = _END if item.stop is None else int(item.stop)
-            spec += (_SLICE, start, stop, 1 if item.step is None else int(item.step))
-            at += 1
-        elif isinstance(item, bool):
-            raise IndexError(
-                "index: a single bool is not supported as an index; use None or a mask"
-            )
-        elif isinstance(item, int) or (hasattr(item, "__index__") and not _is_tensor_index(item)):
-            spec += (_INT, int(item), 0, 0)
-        elif _is_tensor_index(item):
-            found = _as_index(item)
-            if found.dtype is dtypes.bool_:
-                begin = sum(1 for i in range(0, len(spec), 4) if spec[i] != _NEW)
-                if tuple(found.shape) != tuple(x.shape[begin : begin + found.ndim]):
-                    raise IndexError(
-                        f"index: the mask has shape {tuple(found.shape)}; the tensor "
-                        f"{tuple(x.shape)}: they must agree in the masked dimensions"
-                    )
-                for k, along in enumerate(nonzero(found, as_tuple=True)):
-                    tensors.append((at + k, along))
-                for _ in range(found.ndim):
-                    spec += (_WHOLE, 0, 0, 0)
-                at += found.ndim
-            else:
-                tensors.append((at, found))
-                spec += (_WHOLE, 0, 0, 0)
-                at += 1
-        else:
-            raise TypeError(
-                f"index: {type(item).__name__} is not an index; expected integers, slices, None, "
-                f"..., or tensors of integers or bools"
-            )
-    if used > x.ndim:
-        raise IndexError(f"index: too many indices for a tensor of shape {tuple(x.shape)}: {used}")
-    return spec, tensors
 
 
 def _basic(x: Tensor, spec: list[int]) -> Tensor:
-    if all(spec[i] == _WHOLE for i in range(0, len(spec), 4)):
+    if all(spec[i] == WHOLE for i in range(0, len(spec), 4)):
         return x
     return apply(_BASIC, (x,), (tuple(spec),))
 
@@ -138,7 +58,7 @@ def _arrange(
 def _getitem(self: Tensor, index: Any) -> Tensor:
     if type(index) is int:
         return apply(_SELECT, (self,), (0, index))
-    spec, tensors = _parse(self, index)
+    spec, tensors = parse(self, index)
     x = _basic(self, spec)
     if not tensors:
         return apply(ops["alias"], (self,)) if x is self else x
@@ -147,7 +67,7 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
 
 
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
-    spec, tensors = _parse(self, index)
+    spec, tensors = parse(self, index)
     value = _value(self, value)
     if not (is_grad_enabled() and (self.requires_grad or value.requires_grad)):
         target = _basic(self.detach(), spec)
@@ -193,6 +113,8 @@ setattr(Tensor, "__setitem__", _setitem)  # noqa: B010
 @method
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Return the indices of the elements that are not 0: one row each, or a tuple of columns."""
+    if as_tuple and input.ndim == 0:
+        input = input.reshape(1)
     found = apply(_NONZERO, (input,))
     return tuple(found.unbind(1)) if as_tuple else found
 
@@ -200,6 +122,8 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 @method
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """Return the elements where mask is true, as one dimension."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"masked_select: the mask is {mask.dtype}; expected bool")
     input, mask = broadcast_tensors(input, mask)
     return _getitem(input, mask)
 
@@ -282,7 +206,7 @@ def sort(
     input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
 ) -> ValuesIndices:
     """Sort along a dimension; returns (values, indices). NaN is the largest."""
-    return ValuesIndices(*apply(ops["sort"], (input,), (dim, descending, stable)))
+    return returned("sort")(*apply(ops["sort"], (input,), (dim, descending, stable)))
 
 
 @method
@@ -296,7 +220,7 @@ def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> ValuesIndices:
     """Return the k largest (or smallest) elements of a dimension and their indices."""
-    return ValuesIndices(*apply(ops["topk"], (input,), (k, dim, largest, sorted)))
+    return returned("topk")(*apply(ops["topk"], (input,), (k, dim, largest, sorted)))
 
 
 @method

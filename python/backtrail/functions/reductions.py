@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import dtypes
 from ..tensor import Tensor, apply, method, ops
+from .returns import ValuesIndices, returned
 
 __all__ = [
     "ValuesIndices",
@@ -42,13 +43,6 @@ Dims = Any  # None, an int or a sequence of ints
 _SUM, _MEAN, _PROD = ops["sum"], ops["mean"], ops["prod"]
 _AMAX, _AMIN = ops["amax"], ops["amin"]
 _SOFTMAX, _LOG_SOFTMAX = ops["softmax"], ops["log_softmax"]
-
-
-class ValuesIndices(NamedTuple):
-    """The two results of `max(dim)`, `min(dim)`, `sort`, `topk`, `median(dim)`."""
-
-    values: Tensor
-    indices: Tensor
 
 
 @method
@@ -100,7 +94,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
         return apply(_AMAX, (input,), (None, False))
     if isinstance(dim, Tensor):
         return apply(ops["maximum"], (input, dim))
-    return ValuesIndices(*apply(ops["max_dim"], (input,), (dim, keepdim)))
+    return returned("max")(*apply(ops["max_dim"], (input,), (dim, keepdim)))
 
 
 @method
@@ -110,7 +104,7 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
         return apply(_AMIN, (input,), (None, False))
     if isinstance(dim, Tensor):
         return apply(ops["minimum"], (input, dim))
-    return ValuesIndices(*apply(ops["min_dim"], (input,), (dim, keepdim)))
+    return returned("min")(*apply(ops["min_dim"], (input,), (dim, keepdim)))
 
 
 @method

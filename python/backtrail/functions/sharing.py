@@ -44,22 +44,24 @@ def _register(kind: type) -> None:
 def _reduce(t: Tensor) -> Any:
     from multiprocessing.reduction import DupFd
 
-    descriptor, nbytes = _core.shared_descriptor(t)
+    descriptor, nbytes, file = _core.shared_descriptor(t)
     if descriptor < 0 or t.grad_fn is not None:
         return t.__reduce_ex__(2)
     place = tuple(t.shape), tuple(t.stride()), t.storage_offset()
-    return _rebuild, (type(t), DupFd(descriptor), nbytes, t.dtype, place, t.requires_grad)
+    memory = DupFd(descriptor), nbytes, file
+    return _rebuild, (type(t), memory, t.dtype, place, t.requires_grad)
 
 
-def _rebuild(
-    kind: type[Tensor], given: Any, nbytes: int, dtype: DType, place: Any, requires_grad: bool
-) -> Any:
-    import os
+def _rebuild(kind: type[Tensor], given: Any, dtype: DType, place: Any, requires_grad: bool) -> Any:
+    handle, nbytes, file = given
+    memory = _core.find_shared(file, dtype)  # what this process has already needs no sender
+    if memory is None:
+        import os
 
-    descriptor = given.detach()
-    try:
-        memory = _core.open_shared(descriptor, nbytes, dtype)
-    finally:
-        os.close(descriptor)
+        descriptor = handle.detach()
+        try:
+            memory = _core.open_shared(descriptor, nbytes, dtype)
+        finally:
+            os.close(descriptor)
     _register(kind)
     return Tensor._make_subclass(kind, apply(_AS_STRIDED, (memory,), place), requires_grad)

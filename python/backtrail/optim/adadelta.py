@@ -33,9 +33,9 @@ class Adadelta(Optimizer):
         differentiable: bool = False,
     ) -> None:
         check_settings(
-            learning_rate=(lr, lr >= 0),
+            lr=(lr, lr >= 0),
             rho=(rho, 0 <= rho <= 1),
-            epsilon=(eps, eps >= 0),
+            eps=(eps, eps >= 0),
             weight_decay=(weight_decay, weight_decay >= 0),
         )
         check_implementation(foreach, None, differentiable)

@@ -33,11 +33,11 @@ class Adagrad(Optimizer):
         fused: bool | None = None,
     ) -> None:
         check_settings(
-            learning_rate=(lr, lr >= 0),
+            lr=(lr, lr >= 0),
             lr_decay=(lr_decay, lr_decay >= 0),
             weight_decay=(weight_decay, weight_decay >= 0),
-            initial_accumulator=(initial_accumulator_value, initial_accumulator_value >= 0),
-            epsilon=(eps, eps >= 0),
+            initial_accumulator_value=(initial_accumulator_value, initial_accumulator_value >= 0),
+            eps=(eps, eps >= 0),
         )
         check_implementation(foreach, fused, differentiable)
         defaults = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._core import adam_step, pause_capture, resume_capture
 from ..functions.creation import zeros_like
-from .optimizer import Optimizer, Params, check_implementation, check_settings
+from .optimizer import Count, Optimizer, Params, beta, check_implementation, check_settings
 
 
 class Adam(Optimizer):
@@ -21,7 +21,7 @@ class Adam(Optimizer):
     """
 
     _live_settings = ("lr", "betas", "eps", "weight_decay")
-    _counter = int
+    _counter = Count
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         check_settings(
-            learning_rate=(lr, lr >= 0),
-            epsilon=(eps, eps >= 0),
-            beta1=(betas[0], 0 <= betas[0] < 1),
-            beta2=(betas[1], 0 <= betas[1] < 1),
+            lr=(lr, lr >= 0),
+            eps=(eps, eps >= 0),
+            beta1=beta(betas, 0),
+            beta2=beta(betas, 1),
             weight_decay=(weight_decay, weight_decay >= 0),
         )
         check_implementation(foreach, fused, differentiable)
@@ -77,17 +77,19 @@ class Adam(Optimizer):
             if not state or (amsgrad and "max_exp_avg_sq" not in state):
                 pause_capture()  # made once: no part of a step
                 if not state:
-                    state["step"] = 0
+                    state["step"] = Count(0)
                     state["exp_avg"] = zeros_like(param)
                     state["exp_avg_sq"] = zeros_like(param)
                 if amsgrad:
                     state["max_exp_avg_sq"] = zeros_like(param)
                 resume_capture()
-            step = state["step"] = state["step"] + 1
+            step = state["step"] + 1
             if step != batch_step:
                 batch_step = step
+                count = Count(step)
                 lists = batches.setdefault(step, ([], [], [], [], [], []))
                 params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, taken = lists
+            state["step"] = count
             taken.append(state)
             params.append(param)
             grads.append(grad)

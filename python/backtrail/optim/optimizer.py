@@ -12,6 +12,13 @@ from ..autograd import enable_grad, no_grad
 from ..dtypes import float32
 from ..functions.creation import full
 from ..tensor import Tensor
+from .hooks import (
+    Hooked,
+    everywhere,
+    register_optimizer_step_post_hook as register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook as register_optimizer_step_pre_hook,
+    with_hooks,
+)
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Closure = Callable[[], Any]
@@ -30,11 +37,21 @@ def counter(steps: Any = 0) -> Tensor:
     return full((), float(steps), dtype=float32)
 
 
-class Optimizer:
+class Count(int):
+    """A count of steps: a plain int that programs may read as the tensor that PyTorch has."""
+
+    def item(self) -> float:
+        """Return the count as the float that PyTorch counts in."""
+        return float(self)
+
+    tolist = item
+
+
+class Optimizer(Hooked):
     """Hold what is trained, in groups of parameters that share their settings.
 
     `param_groups` is a list of dicts: "params", and one entry for each of `defaults`. `state` maps
-    a parameter to a dict of what is remembered about it. Steps are counted in plain ints.
+    a parameter to a dict of what is remembered about it.
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
@@ -43,6 +60,7 @@ class Optimizer:
                 "params argument given to the optimizer should be an iterable of Tensors or "
                 "dicts, but got a single Tensor"
             )
+        self._init_hooks()
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -53,6 +71,11 @@ class Optimizer:
             listed = [{"params": listed}]
         for group in listed:
             self.add_param_group(group)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = with_hooks(cls.step)  # type: ignore[method-assign]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a dict with "params" and any settings that differ from the defaults.
@@ -71,9 +94,12 @@ class Optimizer:
                 "ordering of tensors in sets will change between runs. Please use a list instead."
             )
         params = list(params)
-        names: list[str] = []
-        if params and isinstance(params[0], tuple):
-            names = [name for name, _ in params]
+        names = [param[0] for param in params if isinstance(param, tuple)]
+        if names and len(names) != len(params):
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
+        if names:
             params = [param for _, param in params]
         for param in params:
             if not isinstance(param, Tensor):
@@ -95,19 +121,31 @@ class Optimizer:
                 group.setdefault(name, default)
         if len({id(param) for param in params}) != len(params):
             warnings.warn(
-                "optimizer contains a parameter group with duplicate parameters", stacklevel=3
+                "optimizer contains a parameter group with duplicate parameters; in future, this "
+                "will cause an error",
+                stacklevel=3,
             )
         taken = {id(param) for other in self.param_groups for param in other["params"]}
         if any(id(param) in taken for param in params):
             raise ValueError("some parameters appear in more than one parameter group")
         if names:
             group["param_names"] = names
+        for other in self.param_groups:
+            if ("param_names" in other) != ("param_names" in group):
+                raise ValueError(
+                    "all optimizer param groups should be with/without names: cannot add a group "
+                    f"{'with' if names else 'without'} names to the optimizer"
+                )
         self.param_groups.append({"params": params, **group})
 
     # Settings that a replay of a captured step reads anew; none: an optimizer of the user's.
     _live_settings: tuple[str, ...] = ()
     # How a saved count of steps is taken over.
     _counter: Callable[[Any], Any] = staticmethod(deepcopy)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._init_hooks()
+        self.__dict__.update(state)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or fill it with zeros in place."""
@@ -123,6 +161,11 @@ class Optimizer:
 
         `closure`, if given, computes the loss anew and returns it; its value is returned.
         """
+        self._opt_called = True
+        hooked = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if (hooked or everywhere.before or everywhere.after) and not self._stepping:
+            given = () if closure is None else (closure,)
+            return self._step_with_hooks(Optimizer.step, (self, *given), {})
         loss = None
         if closure is not None:
             with enable_grad():
@@ -151,8 +194,10 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return {"state", "param_groups"} with parameters replaced by their running number.
 
-        The tensors are the optimizer's own, not copies.
+        The tensors are the optimizer's own, not copies; steps are counted in tensors.
         """
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
         numbers: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
@@ -160,10 +205,14 @@ class Optimizer:
             packed["params"] = [numbers.setdefault(id(p), len(numbers)) for p in group["params"]]
             groups.append(packed)
         state = {
-            numbers[id(key)] if isinstance(key, Tensor) else key: value
+            numbers[id(key)] if isinstance(key, Tensor) else key: _with_tensor_count(value)
             for key, value in self.state.items()
         }
-        return {"state": state, "param_groups": groups}
+        made: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            changed = hook(self, made)
+            made = made if changed is None else changed
+        return made
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a copy of what `state_dict` returned, by position of group and parameter.
@@ -171,6 +220,10 @@ class Optimizer:
         Floating state takes its parameter's dtype. Raises ValueError when the groups differ in
         number or size.
         """
+        state_dict = dict(state_dict)
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         groups = self.param_groups
         if len(saved) != len(groups):
@@ -203,9 +256,13 @@ class Optimizer:
             | {key: deepcopy(value) for key, value in old.items() if key != "params"}
             for old, new in zip(saved, groups, strict=True)
         ]
-        for group in self.param_groups:
+        for group, new in zip(self.param_groups, groups, strict=True):
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
+            if "param_names" in new:
+                group.setdefault("param_names", new["param_names"])
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -216,6 +273,11 @@ class Optimizer:
         return "\n".join(lines[:-1]) + "\n)"
 
 
+def _with_tensor_count(state: Any) -> Any:
+    count = state.get("step") if isinstance(state, dict) else None
+    return {**state, "step": counter(count)} if isinstance(count, Count) else state
+
+
 def _taken(value: Any, param: Tensor) -> Any:
     """Copy one saved entry, in the form that this parameter's update expects."""
     if isinstance(value, Tensor):
@@ -224,11 +286,22 @@ def _taken(value: Any, param: Tensor) -> Any:
     return deepcopy(value)
 
 
-def check_settings(**limits: tuple[float, bool]) -> None:
+def check_settings(**limits: tuple[Any, bool]) -> None:
     """Raise ValueError for the first name whose (value, whether it is allowed) says no."""
     for name, (value, holds) in limits.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
         if not holds:
-            raise ValueError(f"Invalid {name.replace('_', ' ')} value: {value}")
+            raise ValueError(f"{_SETTINGS.get(name, f'Invalid {name} value')}: {value}")
+
+
+# What PyTorch says of a setting, where that is more than its name.
+_SETTINGS = {
+    "lr": "Invalid learning rate",
+    "eps": "Invalid epsilon value",
+    "beta1": "Invalid beta parameter at index 0",
+    "beta2": "Invalid beta parameter at index 1",
+}
 
 
 def check_implementation(foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
@@ -237,3 +310,9 @@ def check_implementation(foreach: bool | None, fused: bool | None, differentiabl
         raise ValueError("differentiable=True is not supported: steps are not recorded")
     if fused and foreach:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def beta(betas: Any, i: int) -> tuple[float, bool]:
+    """Return one of the factors of Adam, and whether it is allowed."""
+    value = float(betas[i])
+    return value, 0 <= value < 1

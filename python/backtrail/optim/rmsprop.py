@@ -34,8 +34,8 @@ class RMSprop(Optimizer):
         differentiable: bool = False,
     ) -> None:
         check_settings(
-            learning_rate=(lr, lr >= 0),
-            epsilon=(eps, eps >= 0),
+            lr=(lr, lr >= 0),
+            eps=(eps, eps >= 0),
             momentum=(momentum, momentum >= 0),
             weight_decay=(weight_decay, weight_decay >= 0),
             alpha=(alpha, alpha >= 0),

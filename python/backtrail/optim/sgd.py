@@ -35,7 +35,7 @@ class SGD(Optimizer):
         fused: bool | None = None,
     ) -> None:
         check_settings(
-            learning_rate=(lr, lr >= 0),
+            lr=(lr, lr >= 0),
             momentum=(momentum, momentum >= 0),
             weight_decay=(weight_decay, weight_decay >= 0),
         )

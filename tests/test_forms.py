@@ -180,9 +180,7 @@ def test_a_method_in_place_refuses_leaves_and_shared_elements(name: str) -> None
         assert leaf.requires_grad
     if name not in functional.VIEWS_IN_PLACE:
         shared = x[:1].expand(x.shape) if x.shape[0] > 1 else x
-        with pytest.raises(
-            RuntimeError, match=f"{ALIAS.get(name, name)}_?: .*share one element|share one"
-        ):
+        with pytest.raises(RuntimeError, match="share one element"):
             getattr(shared, name + "_")(*args)
 
 
@@ -401,16 +399,12 @@ def test_out_refuses_what_it_cannot_hold(name: str) -> None:
         return
     (e,) = expected
     leaf = bt.zeros(e.shape, dtype=D, requires_grad=True)
-    with pytest.raises(RuntimeError, match="automatic differentiation|cannot be stored"):
+    with pytest.raises(RuntimeError, match=r"automatic differentiation|cannot be stored"):
         f(*args, out=leaf)
     with bt.no_grad():
         if e.dtype is D:
             assert f(*args, out=leaf) is leaf
-    if (
-        e.dtype.is_floating_point
-        and "dtype" not in f.__code__.co_varnames
-        and name not in ("sum", "prod", "mean", "cumsum", "cumprod")
-    ):
+    if e.dtype.is_floating_point and name not in ("sum", "prod", "mean", "cumsum", "cumprod"):
         with pytest.raises(RuntimeError, match="cannot be stored in out"):
             f(*args, out=bt.zeros(e.shape, dtype=bt.int64))
 

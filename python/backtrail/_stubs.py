@@ -98,10 +98,11 @@ def declared(f: Callable[..., Any], method: bool = True) -> tuple[list[str], str
         value = "" if p.default is p.empty else f" = {default(p.default)}"
         kept = after if p.kind is p.VAR_KEYWORD else parameters
         kept.append(f"{prefix}{p.name}: {annotation(plain, p.annotation)}{value}")
-    if plain is not f and not method:
+    if "out" in f.__code__.co_varnames and not method and plain is not f:
         parameters += ["out: Any = None"] if starred else ["*", "out: Any = None"]
     result = annotation(plain, signature.return_annotation)
-    return parameters + after, "Tensor" if plain is not f and method else result
+    in_place = plain is not f and f.__name__.endswith("_")
+    return parameters + after, "Tensor" if in_place else result
 
 
 def annotation(f: Callable[..., Any], text: str) -> str:

@@ -20,7 +20,14 @@ from .._core import (
 )
 from ..tensor import Tensor, ops
 
-__all__ = ["compile_functions", "in_place", "into", "view_in_place", "with_out"]
+__all__ = [
+    "compile_functions",
+    "in_place",
+    "into",
+    "view_in_place",
+    "with_numpy_names",
+    "with_out",
+]
 
 Function = Callable[..., Any]
 _CLONE, _CAST = ops["clone"], ops["cast"]
@@ -36,9 +43,9 @@ def compile_functions(text: str, **known: Any) -> dict[str, Function]:
 def _form(form: Function, plain: Function, name: str, doc: str) -> Function:
     """Make a form look like what it is a form of; `plain` tells whoever asks for parameters."""
     form.__name__ = form.__qualname__ = name
-    form.__doc__ = f"{(plain.__doc__ or '').splitlines()[0]} {doc}"
+    form.__doc__ = f"{(plain.__doc__ or '').splitlines()[0]} {doc}".strip()
     form.__module__ = plain.__module__
-    form.__dict__["plain"] = plain
+    form.__dict__["plain"] = getattr(plain, "plain", plain)
     return form
 
 
@@ -55,13 +62,41 @@ def with_out(plain: Function, exact: bool = False) -> Function:
     adopts = not exact and "dtype" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
     def form(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if out is None:
-            return plain(*args, **kwargs)
-        if adopts:
+        if out is not None and adopts:
             kwargs["dtype"] = _dtype(name, kwargs.get("dtype"), out)
-        return into(name, out, plain(*args, **kwargs), exact)
+        try:
+            result = plain(*args, **kwargs)
+        except TypeError:
+            result = _renamed(plain, args, kwargs)
+        return result if out is None else into(name, out, result, exact)
 
     return _form(form, plain, name, "`out=` takes a tensor to write to.")
+
+
+# ---- NumPy's names of parameters, which PyTorch knows as well
+
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input"}
+NUMPY_NAMES["x2"] = "other"
+
+
+def with_numpy_names(plain: Function) -> Function:
+    """Return a function that knows `axis` as `dim`, `keepdims` as `keepdim`."""
+
+    def form(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain(*args, **kwargs)
+        except TypeError:
+            return _renamed(plain, args, kwargs)
+
+    return _form(form, plain, plain.__name__, "")
+
+
+def _renamed(plain: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call again with PyTorch's names for NumPy's, after a TypeError; raise that one if none is."""
+    renamed = {NUMPY_NAMES.get(name, name): value for name, value in kwargs.items()}
+    if renamed.keys() == kwargs.keys() or len(renamed) < len(kwargs):
+        raise
+    return plain(*args, **renamed)
 
 
 def _dtype(name: str, dtype: Any, out: Any) -> Any:

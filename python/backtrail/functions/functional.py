@@ -11,7 +11,12 @@ from . import (
 )
 from .convolution import *  # noqa: F403
 from .elementwise import *  # noqa: F403
-from .forms import in_place as _in_place, view_in_place as _view_in_place, with_out as _with_out
+from .forms import (
+    in_place as _in_place,
+    view_in_place as _view_in_place,
+    with_numpy_names as _with_numpy_names,
+    with_out as _with_out,
+)
 from .indexing import *  # noqa: F403
 from .linalg import *  # noqa: F403
 from .pooling import *  # noqa: F403
@@ -56,6 +61,19 @@ IN_PLACE = _words("""
     scatter_reduce tril triu true_divide
 """)
 VIEWS_IN_PLACE = _words("squeeze swapaxes swapdims t transpose unsqueeze")
+
+# Functions and methods along a dimension that NumPy's users may call `axis`; where calls must be
+# quick (sum, mean, max, min, softmax) a method has the parameter itself.
+WITH_AXIS = _words("""
+    all amax amin aminmax any argmax argmin argsort chunk count_nonzero cumprod cumsum diff
+    index_select kthvalue logcumsumexp logsumexp median mode nanmean nansum prod sort std topk
+    unbind var
+""")
+for _name in WITH_AXIS:
+    if _name in vars(_Tensor):
+        setattr(_Tensor, _name, _with_numpy_names(vars(_Tensor)[_name]))
+    if _name in globals() and _name not in OUT + OUT_EXACT:
+        globals()[_name] = _with_numpy_names(globals()[_name])
 
 for _name in OUT + OUT_EXACT:
     if _name in globals():

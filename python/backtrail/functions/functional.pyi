@@ -402,6 +402,9 @@ def ceil(input: Tensor, *, out: Any = None) -> Tensor:
 def celu(input: Tensor, alpha: builtins.float = 1.0, *, out: Any = None) -> Tensor:
     """input where positive, alpha * (exp(input / alpha) - 1) elsewhere."""
 
+def chunk(input: Tensor, chunks: builtins.int, dim: builtins.int = 0) -> tuple[Tensor, ...]:
+    """Cut a dimension into at most `chunks` views of equal size (the last may be smaller)."""
+
 def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> Tensor:
     """Limit input to [min, max]; either may be None, a number or a tensor. `out=` takes a tensor to write to."""
 
@@ -429,6 +432,9 @@ def cos(input: Tensor, *, out: Any = None) -> Tensor:
 def cosh(input: Tensor, *, out: Any = None) -> Tensor:
     """Hyperbolic cosine."""
 
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """Count the elements that are not 0."""
+
 def cumprod(input: Tensor, dim: builtins.int, *, dtype: Any = None, out: Any = None) -> Tensor:
     """Return the running product along a dimension. `out=` takes a tensor to write to."""
 
@@ -438,8 +444,15 @@ def cumsum(input: Tensor, dim: builtins.int, *, dtype: Any = None, out: Any = No
 def diag(input: Tensor, diagonal: builtins.int = 0, *, out: Any = None) -> Tensor:
     """Make a diagonal matrix of a vector, or take the diagonal of a matrix. `out=` takes a tensor to write to."""
 
-def diag_embed(input: Tensor, offset: builtins.int = 0, *, out: Any = None) -> Tensor:
-    """Make matrices with the last dimension on a diagonal. `out=` takes a tensor to write to."""
+def diag_embed(
+    input: Tensor,
+    offset: builtins.int = 0,
+    dim1: builtins.int = -2,
+    dim2: builtins.int = -1,
+    *,
+    out: Any = None,
+) -> Tensor:
+    """Make matrices, dim1 and dim2 of the result, with the last dimension on a diagonal. `out=` takes a tensor to write to."""
 
 def diff(input: Tensor, n: builtins.int = 1, dim: builtins.int = -1, *, out: Any = None) -> Tensor:
     """Return the differences of neighbours along a dimension, n times over. `out=` takes a tensor to write to."""
@@ -530,8 +543,8 @@ def index_add(
 def index_select(input: Tensor, dim: builtins.int, index: Tensor, *, out: Any = None) -> Tensor:
     """Take the slices of a dimension named by a 1-d index. `out=` takes a tensor to write to."""
 
-def inner(input: Tensor, tensor: Tensor, *, out: Any = None) -> Tensor:
-    """Return the inner product of two vectors. `out=` takes a tensor to write to."""
+def inner(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor:
+    """Return the sum of products along the last dimensions; of a number, products. `out=` takes a tensor to write to."""
 
 def isfinite(input: Tensor, *, out: Any = None) -> Tensor:
     """True where input is neither infinite nor NaN."""
@@ -585,6 +598,7 @@ def log_softmax(
     _stacklevel: builtins.int = 3,
     dtype: Any = None,
     *,
+    axis: builtins.int | None = None,
     out: Any = None,
 ) -> Tensor:
     """Return the logarithm of softmax along a dimension. `out=` takes a tensor to write to."""
@@ -618,7 +632,16 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
 def matmul(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor:
     """Multiply matrices; leading dimensions are a batch and broadcast, vectors are 1-d. `out=` takes a tensor to write to."""
 
-def max(input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None) -> Any:
+def max(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: builtins.bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: builtins.bool = False,
+    out: Any = None,
+) -> Any:
     """Return the largest element; with a dim (values, indices); with a tensor `maximum`. `out=` takes a tensor to write to."""
 
 def maximum(input: Any, other: Any, *, out: Any = None) -> Tensor:
@@ -631,6 +654,7 @@ def mean(
     *,
     dtype: Any = None,
     axis: Any = None,
+    keepdims: builtins.bool = False,
     out: Any = None,
 ) -> Tensor:
     """Average over dimensions (all by default) of a floating point tensor. `out=` takes a tensor to write to."""
@@ -644,7 +668,16 @@ def median(
 ) -> Any:
     """Return the (lower) median of all elements, or of a dimension with its indices. `out=` takes a tensor to write to."""
 
-def min(input: Tensor, dim: Any = None, keepdim: builtins.bool = False, *, out: Any = None) -> Any:
+def min(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: builtins.bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: builtins.bool = False,
+    out: Any = None,
+) -> Any:
     """Return the smallest element; with a dim (values, indices); with a tensor `minimum`. `out=` takes a tensor to write to."""
 
 def minimum(input: Any, other: Any, *, out: Any = None) -> Tensor:
@@ -785,6 +818,7 @@ def softmax(
     _stacklevel: builtins.int = 3,
     dtype: Any = None,
     *,
+    axis: builtins.int | None = None,
     out: Any = None,
 ) -> Tensor:
     """Return exp(input) over its sum along a dimension. `out=` takes a tensor to write to."""
@@ -839,6 +873,7 @@ def sum(
     *,
     dtype: Any = None,
     axis: Any = None,
+    keepdims: builtins.bool = False,
     out: Any = None,
 ) -> Tensor:
     """Add up over dimensions (all by default). Integers and bools give int64. `out=` takes a tensor to write to."""
@@ -882,6 +917,9 @@ def true_divide(
 
 def trunc(input: Tensor, *, out: Any = None) -> Tensor:
     """input without its fraction."""
+
+def unbind(input: Tensor, dim: builtins.int = 0) -> tuple[Tensor, ...]:
+    """Return the views at every index of a dimension."""
 
 def var(
     input: Tensor,

@@ -82,7 +82,12 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return apply(_MATMUL, (input, tensor))
 
 
-inner = dot
+@method
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """Return the sum of products along the last dimensions; of a number, products."""
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other
+    return tensordot(input, other, ([-1], [-1]))
 
 
 @method
@@ -133,9 +138,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 @method
-def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
-    """Make matrices with the last dimension on a diagonal."""
-    return apply(ops["diag_embed"], (input,), (offset,))
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Make matrices, dim1 and dim2 of the result, with the last dimension on a diagonal."""
+    made = apply(ops["diag_embed"], (input,), (offset,))
+    if dim1 % made.ndim == dim2 % made.ndim:
+        raise RuntimeError(f"diag_embed: dim1 and dim2 are the same dimension, {dim1}")
+    return made if (dim1, dim2) == (-2, -1) else made.movedim((-2, -1), (dim1, dim2))
 
 
 @method

@@ -315,11 +315,25 @@ def _fill(self: Tensor, op: str, a: Any, b: Any, generator: Generator | None) ->
     return self.copy_(_draw(op, tuple(self.shape), self.dtype, a, b, generator))
 
 
+def _bounds(name: str, low: Any, high: Any, named: dict[str, Any]) -> tuple[Any, Any]:
+    """PyTorch names the bounds `from` and `to`; no parameter of Python can be named `from`."""
+    unknown = named.keys() - {"from", "to"}
+    if unknown:
+        raise TypeError(f"{name}: unexpected arguments {', '.join(sorted(unknown))}")
+    return named.get("from", low), named.get("to", high)
+
+
 @method
 def uniform_(
-    self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None
+    self: Tensor,
+    a: float = 0.0,
+    b: float = 1.0,
+    *,
+    generator: Generator | None = None,
+    **bounds: Any,
 ) -> Tensor:
-    """Fill with numbers drawn evenly from [a, b)."""
+    """Fill with numbers drawn evenly from [a, b); by name the bounds are `from` and `to`."""
+    a, b = _bounds("uniform_", a, b, bounds)
     return _fill(self, "uniform", float(a), float(b), generator)
 
 
@@ -333,9 +347,18 @@ def normal_(
 
 @method
 def random_(
-    self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None
+    self: Tensor,
+    low: int = 0,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    **bounds: Any,
 ) -> Tensor:
-    """Fill with integers drawn evenly from [low, high); `random_(high)` starts at 0."""
+    """Fill with integers drawn evenly from [low, high); `random_(high)` starts at 0.
+
+    By name the bounds are `from` and `to`.
+    """
+    low, high = _bounds("random_", low, high, bounds)
     if high is None:
         low, high = (0, low) if low else (0, 1 << 24)
     draw = _draw("randint", tuple(self.shape), dtypes.int64, int(low), int(high), generator)

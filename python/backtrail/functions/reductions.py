@@ -47,22 +47,34 @@ _SOFTMAX, _LOG_SOFTMAX = ops["softmax"], ops["log_softmax"]
 
 @method
 def sum(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Dims = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """Add up over dimensions (all by default). Integers and bools give int64."""
     if dtype is not None:
         input = input.to(dtype)
-    return apply(_SUM, (input,), (axis if dim is None else dim, keepdim))
+    return apply(_SUM, (input,), (axis if dim is None else dim, keepdim or keepdims))
 
 
 @method
 def mean(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Dims = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """Average over dimensions (all by default) of a floating point tensor."""
     if dtype is not None:
         input = input.to(dtype)
-    return apply(_MEAN, (input,), (axis if dim is None else dim, keepdim))
+    return apply(_MEAN, (input,), (axis if dim is None else dim, keepdim or keepdims))
 
 
 @method
@@ -88,23 +100,43 @@ def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
 
 
 @method
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def max(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
     """Return the largest element; with a dim (values, indices); with a tensor `maximum`."""
     if dim is None:
-        return apply(_AMAX, (input,), (None, False))
+        dim = axis if other is None else other
+        if dim is None:
+            return apply(_AMAX, (input,), (None, False))
     if isinstance(dim, Tensor):
         return apply(ops["maximum"], (input, dim))
-    return returned("max")(*apply(ops["max_dim"], (input,), (dim, keepdim)))
+    return returned("max")(*apply(ops["max_dim"], (input,), (dim, keepdim or keepdims)))
 
 
 @method
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def min(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
     """Return the smallest element; with a dim (values, indices); with a tensor `minimum`."""
     if dim is None:
-        return apply(_AMIN, (input,), (None, False))
+        dim = axis if other is None else other
+        if dim is None:
+            return apply(_AMIN, (input,), (None, False))
     if isinstance(dim, Tensor):
         return apply(ops["minimum"], (input, dim))
-    return returned("min")(*apply(ops["min_dim"], (input,), (dim, keepdim)))
+    return returned("min")(*apply(ops["min_dim"], (input,), (dim, keepdim or keepdims)))
 
 
 @method
@@ -218,17 +250,29 @@ def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
 
 @method
 def softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: Any = None,
+    *,
+    axis: int | None = None,
 ) -> Tensor:
     """Return exp(input) over its sum along a dimension."""
+    dim = axis if dim is None else dim
     return _along_last(_SOFTMAX, input if dtype is None else input.to(dtype), dim)
 
 
 @method
 def log_softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: Any = None,
+    *,
+    axis: int | None = None,
 ) -> Tensor:
     """Return the logarithm of softmax along a dimension."""
+    dim = axis if dim is None else dim
     return _along_last(_LOG_SOFTMAX, input if dtype is None else input.to(dtype), dim)
 
 

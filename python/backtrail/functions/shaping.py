@@ -43,6 +43,7 @@ __all__ = [
     "squeeze",
     "stack",
     "swapaxes",
+    "swapdims",
     "t",
     "tile",
     "transpose",
@@ -61,27 +62,33 @@ _SLICE, _SELECT, _SPLIT = ops["slice"], ops["select"], ops["split"]
 _CAT, _CLONE = ops["cat"], ops["clone"]
 
 
-def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """Sizes given one by one or as one sequence."""
+def _sizes(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
+    """Sizes given one by one, as one sequence, or by name."""
+    if named is not None:
+        if args:
+            raise TypeError(f"sizes are given twice: {args} and by name {tuple(named)}")
+        args = (named,)
     if len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Tensor):
         return tuple(args[0])
     return args
 
 
 @method
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """See the same elements under another shape, without a copy; one size may be -1."""
+    if dtype is not None:
+        shape = (dtype,)
     if len(shape) == 1 and hasattr(shape[0], "itemsize"):
         if shape[0] is input.dtype:
             return input
         raise RuntimeError(f"view: reading {input.dtype} as {shape[0]} is not supported; use .to()")
-    return apply(_VIEW, (input,), (_sizes(shape),))
+    return apply(_VIEW, (input,), (_sizes(shape, size),))
 
 
 @method
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """Give the elements another shape, copying only where needed; one size may be -1."""
-    return apply(_RESHAPE, (input,), (_sizes(shape),))
+    return apply(_RESHAPE, (input,), (_sizes(sizes, shape),))
 
 
 @method
@@ -97,9 +104,9 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 
 
 @method
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Put the dimensions in another order."""
-    return apply(_PERMUTE, (input,), (_sizes(dims),))
+    return apply(_PERMUTE, (input,), (_sizes(order, dims),))
 
 
 @method
@@ -130,13 +137,24 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 
 moveaxis = movedim
-swapaxes = transpose
 
 
 @method
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Exchange two dimensions: `transpose` by NumPy's name."""
+    return apply(_TRANSPOSE, (input,), (axis0, axis1))
+
+
+@method
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Exchange two dimensions: `transpose` by another name."""
+    return apply(_TRANSPOSE, (input,), (dim0, dim1))
+
+
+@method
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Repeat dimensions of size 1 without a copy; -1 keeps a size."""
-    return apply(_EXPAND, (input,), (_sizes(sizes),))
+    return apply(_EXPAND, (input,), (_sizes(sizes, size),))
 
 
 @method
@@ -244,9 +262,9 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return apply(_SELECT, (input,), (dim, int(index)))
 
 
-@method
-def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Cut a dimension into views of one size (the last may be smaller), or of the sizes listed."""
+    input = tensor
     size = input.shape[dim]
     if isinstance(split_size_or_sections, int):
         step = split_size_or_sections
@@ -267,6 +285,13 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
         parts.append(apply(_SLICE, (input,), (dim, start, start + n, 1)))
         start += n
     return tuple(parts)
+
+
+def _split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    return split(self, split_size, dim)
+
+
+setattr(Tensor, "split", _split)  # noqa: B010  (PyTorch's method and function name it differently)
 
 
 @method
@@ -330,9 +355,9 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 @method
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
+def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """Repeat the whole tensor along each dimension."""
-    counts = _sizes(sizes)
+    counts = _sizes(sizes, repeats)
     if len(counts) < input.ndim:
         raise RuntimeError(
             f"repeat: got {len(counts)} counts for shape {tuple(input.shape)}; "
@@ -354,9 +379,9 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
 
 
 @method
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
     """Repeat the tensor; missing leading counts are 1."""
-    counts = _sizes(dims)
+    counts = _sizes(sizes, dims)
     return repeat(input, (1,) * (input.ndim - len(counts)) + tuple(counts))
 
 
@@ -373,9 +398,9 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 
 
 @method
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *along: Any, dims: Any = None) -> Tensor:
     """Reverse the order of elements along dimensions."""
-    return apply(ops["flip"], (input,), (_sizes(dims),))
+    return apply(ops["flip"], (input,), (_sizes(along, dims),))
 
 
 @method
@@ -410,5 +435,4 @@ def atleast_1d(input: Tensor) -> Tensor:
     return input.reshape(1) if input.ndim == 0 else input
 
 
-setattr(Tensor, "swapaxes", transpose)  # noqa: B010
 setattr(Tensor, "moveaxis", movedim)  # noqa: B010

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from ...functions.creation import zeros
 from ...functions.elementwise import clamp
@@ -122,9 +123,11 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return apply(ops["where"], (input > 0, input, weight * input))
 
 
-def softmin(input: Tensor, dim: int | None = None) -> Tensor:
+def softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
     """Return the softmax of -input."""
-    return softmax(-input, dim)
+    return softmax(-input, dim, _stacklevel, dtype)
 
 
 def gumbel_softmax(

@@ -14,6 +14,14 @@ namespace {
 
 // --- keys ---
 
+// As by_dtype(), with bools as the bytes they are.
+template <class F>
+void by_order(const char* op, DType dtype, F&& f) {
+  by_dtype(op, dtype == DType::b8 ? DType::u8 : dtype, [&](auto zero) {
+    if constexpr (!std::is_same_v<decltype(zero), bool>) f(zero);
+  });
+}
+
 template <class T>
 struct KeyOf {
   using type = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -64,7 +72,7 @@ E entry(T x, int64_t at, bool descending) {
 // Calls f(zero of the element type, E()) with the entry that lines of `size` need.
 template <class F>
 void by_entry(const char* op, DType dtype, int64_t size, F&& f) {
-  by_dtype(op, dtype, [&](auto zero) {
+  by_order(op, dtype, [&](auto zero) {
     if constexpr (sizeof(zero) == 8)
       f(zero, WideEntry());
     else if (size >> 32)
@@ -163,7 +171,7 @@ E* line_entries(int64_t n) {
 
 void prepare_sort(Call& c) {
   wrap_dim(c.name, integer_attr(c, 0, -1), c.in[0].ndim());
-  by_dtype(c.name, c.in[0].dtype, [](auto) {});
+  by_order(c.name, c.in[0].dtype, [](auto) {});
   c.out[0] = empty(c.in[0].shape, c.in[0].dtype);
   c.out[1] = empty(c.in[0].shape, DType::i64);
 }
@@ -255,7 +263,7 @@ void prepare_topk(Call& c) {
   if (k < 0 || k > size)
     fail(ErrorKind::runtime, "%s: k is %lld for dimension %d of size %lld; it must be within it",
          c.name, (long long)k, dim, (long long)size);
-  by_dtype(c.name, x.dtype, [](auto) {});
+  by_order(c.name, x.dtype, [](auto) {});
   Dims shape = x.shape;
   if (shape.n) shape[dim] = k;
   c.out[0] = empty(shape, x.dtype);
@@ -345,7 +353,7 @@ void execute_topk(const Call& c) {
 void prepare_searchsorted(Call& c) {
   const Array &sorted = c.in[0], &values = c.in[1];
   require_same_dtype(c, 0, 1);
-  by_dtype(c.name, sorted.dtype, [](auto) {});
+  by_order(c.name, sorted.dtype, [](auto) {});
   bool fits = sorted.ndim() == 1 || (sorted.ndim() > 1 && sorted.ndim() == values.ndim());
   for (int i = 0; fits && sorted.ndim() > 1 && i < sorted.ndim() - 1; ++i)
     fits = sorted.shape[i] == values.shape[i];
@@ -388,7 +396,7 @@ void execute_searchsorted(const Call& c) {
   const int64_t n = sorted.shape.back(), numel = values.numel();
   const int64_t line = sorted.ndim() == 1 ? numel : values.shape.back();  // values for one sequence
   if (!numel) return;
-  by_dtype(c.name, sorted.dtype, [&](auto zero) {
+  by_order(c.name, sorted.dtype, [&](auto zero) {
     using T = decltype(zero);
     for_chunks(
         numel, 10,
@@ -436,7 +444,7 @@ void execute_unique(const Call& c) {
   const Array& x = c.in[0];
   const int64_t *order = c.out[3].data<int64_t>(), n = x.numel();
   int64_t *inverse = c.out[1].data<int64_t>(), *counts = c.out[2].data<int64_t>();
-  by_dtype(c.name, x.dtype, [&](auto zero) {
+  by_order(c.name, x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* p = x.data<T>();
     T* values = c.out[0].data<T>();

@@ -39,6 +39,7 @@ from .formatting import set_printoptions
 from .functions.creation import *  # noqa: F403
 from .functions.functional import *  # noqa: F403
 from .functions.legacy import *  # noqa: F403
+from .functions.publish import check_methods as _check_methods, publish as _publish
 from .functions.random import *  # noqa: F403
 from .functions.ranges import *  # noqa: F403
 from .tensor import Tensor, is_tensor
@@ -195,6 +196,10 @@ if not TYPE_CHECKING:  # type checkers know the names; this one would allow any
             return getattr(_functional, name)
         except AttributeError:
             raise AttributeError(f"module 'backtrail' has no attribute {name!r}") from None
+
+
+_publish(globals(), "backtrail")
+_check_methods(Tensor)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,8 @@ from .._core import (
     set_grad_enabled,
 )
 from ..tensor import Tensor, ops
+from .notice import warn_caller
+from .publish import complain
 
 __all__ = [
     "compile_functions",
@@ -66,7 +67,7 @@ def with_out(plain: Function, exact: bool = False) -> Function:
             kwargs["dtype"] = _dtype(name, kwargs.get("dtype"), out)
         try:
             result = plain(*args, **kwargs)
-        except TypeError:
+        except (AttributeError, TypeError):
             result = _renamed(plain, args, kwargs)
         return result if out is None else into(name, out, result, exact)
 
@@ -85,16 +86,17 @@ def with_numpy_names(plain: Function) -> Function:
     def form(*args: Any, **kwargs: Any) -> Any:
         try:
             return plain(*args, **kwargs)
-        except TypeError:
+        except (AttributeError, TypeError):
             return _renamed(plain, args, kwargs)
 
     return _form(form, plain, plain.__name__, "")
 
 
 def _renamed(plain: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call again with PyTorch's names for NumPy's, after a TypeError; raise that one if none is."""
+    """Call again with PyTorch's names for NumPy's, after an error; raise that one if none is."""
     renamed = {NUMPY_NAMES.get(name, name): value for name, value in kwargs.items()}
     if renamed.keys() == kwargs.keys() or len(renamed) < len(kwargs):
+        complain(plain, args, kwargs)
         raise
     return plain(*args, **renamed)
 
@@ -149,11 +151,9 @@ def _category(dtype: dtypes.dtype) -> int:
 def _resize(name: str, out: Any, shape: Any) -> None:
     refuse_value(f"{name} with an out= of another shape")
     if out._numel:
-        warnings.warn(
+        warn_caller(
             f"{name}: out had shape {tuple(out.shape)} and takes the shape {tuple(shape)} of the "
             f"result; give it that shape, or no elements, before",
-            UserWarning,
-            stacklevel=4,
         )
     out._assign(empty(shape, out.dtype))
 
@@ -166,7 +166,11 @@ def in_place(plain: Function, name: str = "") -> Function:
     name = name or plain.__name__
 
     def form(self: Any, *args: Any, **kwargs: Any) -> Tensor:
-        return _store(name, self, plain(_source(name, self), *args, **kwargs))
+        try:
+            return _store(name, self, plain(_source(name, self), *args, **kwargs))
+        except (AttributeError, TypeError):
+            complain(plain, (self, *args), kwargs)
+            raise
 
     return _form(form, plain, name + "_", "In place.")
 

@@ -7,6 +7,7 @@ from . import (
     creation as _creation,
     elementwise as _elementwise,
     random as _random,
+    ranges as _ranges,
     sharing as _sharing,  # noqa: F401  (for its methods of Tensor)
 )
 from .convolution import *  # noqa: F403
@@ -81,7 +82,7 @@ for _name in OUT + OUT_EXACT:
 # By name, those of the functions that make tensors.
 FACTORIES = {
     name: _with_out(getattr(module, name), name in OUT_EXACT)
-    for module in (_creation, _random)
+    for module in (_creation, _random, _ranges)
     for name in module.__all__
     if name in OUT_OF_FACTORIES + OUT_EXACT
 }

@@ -215,6 +215,7 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "swapdims",
     "t",
     "take",
     "take_along_dim",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from .. import dtypes
 from .._core import capturing
 from ..tensor import Tensor, apply, ops
 from .creation import tensor
+from .notice import warn_caller
 
 _INT, _SLICE, _NEW, WHOLE = 0, 1, 2, 3
 _END = 1 << 62
@@ -79,11 +79,9 @@ def _items(index: Any) -> tuple[Any, ...]:
     if isinstance(index, tuple):
         return index
     if isinstance(index, list) and len(index) < 32 and any(map(_makes_tuple, index)):
-        warnings.warn(
+        warn_caller(
             "index: a list that holds sequences, slices or None is read as a tuple; write "
             "x[tuple(index)], or x[tensor(index)] for one index of several dimensions",
-            UserWarning,
-            stacklevel=4,
         )
         return tuple(index)
     return (index,)
@@ -119,11 +117,9 @@ def _read(item: Any) -> Any:
     if item.dtype.is_floating_point:
         raise IndexError(f"index: indices must be integers or bools; got {item.dtype}")
     if item.dtype is dtypes.uint8:
-        warnings.warn(
+        warn_caller(
             "index: a uint8 tensor is read as a mask, which PyTorch deprecates; use .bool() for a "
             "mask, .long() for indices",
-            UserWarning,
-            stacklevel=5,
         )
         return item.to(dtypes.bool_)
     if item.dtype is dtypes.bool_:

@@ -67,6 +67,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         if len(tensors) == 1 and not isinstance(tensors[0], Tensor)
         else list(tensors)
     )
+    for v in vectors:
+        if not isinstance(v, Tensor):
+            raise TypeError(f"meshgrid: expected Tensors; got {type(v).__name__}")
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f"meshgrid: indexing is {indexing!r}; expected 'ij' or 'xy'")
     swap = indexing == "xy" and len(vectors) > 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import dtypes
 from ..tensor import Tensor, apply, method, ops
+from .notice import warn_caller
 from .returns import ValuesIndices, returned
 
 __all__ = [
@@ -237,10 +238,8 @@ def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
     """Run a row-wise op along any dimension."""
     last = input.ndim - 1
     if dim is None:  # PyTorch's rule, and its warning
-        import warnings
-
         dim = 0 if input.ndim in (0, 1, 3) else 1
-        warnings.warn(f"{op.name}: no dim was given; {dim} is taken: name it", stacklevel=3)
+        warn_caller(f"{op.name}: no dim was given; {dim} is taken: name it")
     if input.ndim == 0:
         return apply(op, (input.reshape(1),)).reshape(())
     if dim in (-1, last):

@@ -18,6 +18,7 @@ from ...functions.pooling import (
     max_pool1d as max_pool1d,
     max_pool2d as max_pool2d,
 )
+from ...functions.publish import publish as _publish
 from ...functions.reductions import (
     log_softmax as log_softmax,
     softmax as softmax,
@@ -77,3 +78,5 @@ from .normalization import (
     normalize as normalize,
     rms_norm as rms_norm,
 )
+
+_publish(globals(), "backtrail.nn.functional")

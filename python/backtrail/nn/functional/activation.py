@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from ...functions.creation import zeros
 from ...functions.elementwise import clamp
+from ...functions.notice import warn_caller
 from ...functions.random import rand_like
 from ...functions.reductions import softmax
 from ...tensor import Tensor, apply, apply_, ops
@@ -138,7 +138,7 @@ def gumbel_softmax(
     `eps` is there for PyTorch's programs, and has had no effect there for long.
     """
     if eps != 1e-10:
-        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+        warn_caller("`eps` parameter is deprecated and has no effect.")
     noise = -(-(rand_like(logits) + 1e-20).log() + 1e-20).log()
     soft = softmax((logits + noise) / tau, dim)
     if not hard:

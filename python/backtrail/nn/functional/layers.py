@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ... import dtypes
 from ...autograd import Function, no_grad
 from ...functions.creation import full, ones, tensor, zeros
+from ...functions.notice import warn_caller
 from ...functions.random import bernoulli, dropout as _dropout
 from ...tensor import Tensor, apply, ops
 
@@ -132,19 +132,17 @@ def dropout2d(
     if input.ndim < 2:
         raise RuntimeError(f"dropout2d: expected (N, C, H, W); got shape {tuple(input.shape)}")
     if input.ndim == 3:
-        warnings.warn(
+        warn_caller(
             "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout "
             "behavior is desired - input is interpreted as shape (N, C, L), where C is the channel "
             "dim. To maintain the 1D channel-wise dropout behavior, please switch to using "
             "dropout1d instead.",
-            stacklevel=2,
         )
     elif input.ndim != 4:
-        warnings.warn(
+        warn_caller(
             f"dropout2d: Received a {input.ndim}-D input to dropout2d, which is deprecated and "
             "will result in an error in a future release. To retain the behavior and silence this "
             "warning, please use dropout instead.",
-            stacklevel=2,
         )
     return _channel_dropout(input, p, training, inplace, 2)
 

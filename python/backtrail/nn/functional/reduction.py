@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
+from ...functions.notice import warn_caller as warn_caller
 from ...functions.reductions import mean as _mean
 from ...tensor import Tensor
 
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
-_OWN_FOLDER = __file__.rpartition("/nn/")[0] + "/"
-
-
-def warn_caller(message: str) -> None:
-    """Warn at the line of the user's that led here, through a module or not."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
 
 
 def chosen(name: str, reduction: str, size_average: Any = None, reduce: Any = None) -> str:

@@ -390,7 +390,12 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor:
     """Multiply two batches of matrices of equal length. `out=` takes a tensor to write to."""
 
 def bucketize(
-    input: Tensor, boundaries: Tensor, *, right: builtins.bool = False, out: Any = None
+    input: Any,
+    boundaries: Tensor,
+    *,
+    out_int32: builtins.bool = False,
+    right: builtins.bool = False,
+    out: Any = None,
 ) -> Tensor:
     """Return the bucket of each value between sorted boundaries. `out=` takes a tensor to write to."""
 
@@ -500,7 +505,14 @@ def floor_divide(input: Any, other: Any, *, out: Any = None) -> Tensor:
 def fmod(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """The remainder of input / other that has input's sign."""
 
-def gather(input: Tensor, dim: builtins.int, index: Tensor, *, out: Any = None) -> Tensor:
+def gather(
+    input: Tensor,
+    dim: builtins.int,
+    index: Tensor,
+    *,
+    sparse_grad: builtins.bool = False,
+    out: Any = None,
+) -> Tensor:
     """Take the element at index[i] along dim, for every position of index. `out=` takes a tensor to write to."""
 
 def ge(input: Any, other: Any, *, out: Any = None) -> Tensor:
@@ -776,6 +788,7 @@ def scatter(
     src: Any = None,
     *,
     value: Any = None,
+    reduce: str | None = None,
     out: Any = None,
 ) -> Tensor:
     """Put src (a tensor or a number) at index along dim. `out=` takes a tensor to write to."""
@@ -789,8 +802,10 @@ def searchsorted(
     sorted_sequence: Tensor,
     input: Any,
     *,
+    out_int32: builtins.bool = False,
     right: builtins.bool = False,
     side: str | None = None,
+    sorter: Tensor | None = None,
     out: Any = None,
 ) -> Tensor:
     """Return where each value would be inserted to keep the last dimension sorted. `out=` takes a tensor to write to."""

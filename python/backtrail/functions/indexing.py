@@ -9,6 +9,7 @@ from .. import dtypes
 from .._core import is_grad_enabled
 from ..tensor import Tensor, apply, apply_, method, ops
 from .creation import arange, full, tensor
+from .forms import in_place
 from .indices import WHOLE, parse
 from .returns import ValuesIndices, returned
 from .shaping import broadcast_tensors
@@ -129,7 +130,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 
 @method
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """Take the element at index[i] along dim, for every position of index."""
     return apply(ops["gather"], (input, index), (dim,))
 
@@ -142,18 +143,50 @@ def _source(input: Tensor, index: Tensor, src: Any) -> Tensor:
 
 @method
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: str | None = None,
 ) -> Tensor:
-    """Put src (a tensor or a number) at index along dim."""
+    """Put src (a tensor or a number) at index along dim.
+
+    With `reduce` "add" or "multiply" the elements that are there take part.
+    """
     source = _source(input, index, value if src is None else src)
+    if reduce == "add":
+        return apply(ops["scatter_add"], (input, index, source), (dim,))
+    if reduce == "multiply":  # one slice of index after another: in it no place occurs twice
+        for k in range(index.shape[dim] if index.ndim else 1):
+            at = index.narrow(dim, k, 1) if index.ndim else index
+            factor = source.narrow(dim, k, 1) if index.ndim else source
+            before = apply(ops["gather"], (input, at), (dim,))
+            input = apply(ops["scatter"], (input, at, before * factor), (dim,))
+        return input
+    if reduce is not None:
+        raise RuntimeError(f"scatter: reduce is {reduce!r}; expected 'add' or 'multiply'")
     return apply(ops["scatter"], (input, index, source), (dim,))
+
+
+_scatter_in_place = in_place(scatter)
 
 
 @method
 def scatter_(
-    self: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: str | None = None,
 ) -> Tensor:
     """Put src (a tensor or a number) at index along dim, in place."""
+    if reduce is not None:
+        result: Tensor = _scatter_in_place(self, dim, index, src, value=value, reduce=reduce)
+        return result
     source = _source(self, index, value if src is None else src)
     return apply_(ops["scatter"], (self, index, source), (dim,), self)
 
@@ -265,13 +298,31 @@ def unique(
 
 
 def searchsorted(
-    sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
 ) -> Tensor:
-    """Return where each value would be inserted to keep the last dimension sorted."""
+    """Return where each value would be inserted to keep the last dimension sorted.
+
+    `sorter` holds the indices that sort a sequence which is not.
+    """
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"searchsorted: side is {side!r}; expected 'left' or 'right'")
+    if right and side == "left":
+        raise RuntimeError("searchsorted: right is True and side is 'left'; they must agree")
+    if sorter is not None:
+        sorted_sequence = apply(ops["gather"], (sorted_sequence, sorter), (-1,))
     values = input if isinstance(input, Tensor) else tensor(input, dtype=sorted_sequence.dtype)
-    return apply(ops["searchsorted"], (sorted_sequence, values), (right or side == "right",))
+    found = apply(ops["searchsorted"], (sorted_sequence, values), (right or side == "right",))
+    return found.to(dtypes.int32) if out_int32 else found
 
 
-def bucketize(input: Tensor, boundaries: Tensor, *, right: bool = False) -> Tensor:
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
     """Return the bucket of each value between sorted boundaries."""
-    return searchsorted(boundaries, input, right=right)
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)

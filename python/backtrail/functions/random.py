@@ -199,7 +199,7 @@ def randn_like(
 
 
 def randint(
-    low: int,
+    low: Any = None,
     high: Any = None,
     size: Any = None,
     *,
@@ -211,7 +211,9 @@ def randint(
     requires_grad: bool = False,
 ) -> Tensor:
     """Draw integers evenly from [low, high); `randint(high, size)` starts at 0."""
-    if size is None and hasattr(high, "__iter__"):
+    if low is None:
+        low = 0
+    elif size is None and hasattr(high, "__iter__"):
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
@@ -230,10 +232,12 @@ def randint(
 
 
 def randint_like(
-    input: Tensor, low: int, high: int | None = None, *, memory_format: Any = None, **kwargs: Any
+    input: Tensor, low: Any = None, high: Any = None, *, memory_format: Any = None, **kwargs: Any
 ) -> Tensor:
     """Draw integers with the shape of another tensor."""
-    low, high = (0, low) if high is None else (low, high)
+    if low is None and high is None:
+        raise TypeError("randint_like: the bound is missing; use randint_like(input, high)")
+    low, high = (0, low) if high is None else (low or 0, high)
     return randint(low, high, input.shape, **{"dtype": input.dtype, **kwargs})
 
 

@@ -386,12 +386,39 @@ def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
 
 
 @method
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Repeat each element (or slice of a dimension) `repeats` times in a row."""
+def repeat_interleave(
+    input: Any = None,
+    repeats: Any = None,
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Tensor:
+    """Repeat each element (or slice of a dimension) `repeats` times in a row.
+
+    `repeats` alone, a tensor of counts, gives each of its indices so many times.
+    """
+    if input is None or repeats is None:
+        counted = input if repeats is None else repeats
+        if not isinstance(counted, Tensor) or counted.ndim != 1:
+            raise RuntimeError("repeat_interleave: alone, repeats must be a 1-d tensor of counts")
+        input, repeats, dim = tensor(list(range(counted._numel)), dtype=int64), counted, 0
     if dim is None:
         input, dim = reshape(input, -1), 0
     if isinstance(repeats, Tensor):
         counts = repeats.tolist()
+        counts = [counts] * input.shape[dim] if isinstance(counts, int) else counts
+        if len(counts) == 1:
+            counts *= input.shape[dim]
+        if len(counts) != input.shape[dim]:
+            raise RuntimeError(
+                f"repeat_interleave: {len(counts)} repeats for dimension {dim} of size "
+                f"{input.shape[dim]}; they must be equal"
+            )
+        if output_size not in (None, builtins.sum(counts)):
+            raise RuntimeError(
+                f"repeat_interleave: output_size is {output_size}; the repeats add up to "
+                f"{builtins.sum(counts)}"
+            )
         index = [i for i, n in enumerate(counts) for _ in range(n)]
         return apply(ops["index_select"], (input, tensor(index, dtype=int64)), (dim,))
     return apply(ops["repeat_interleave"], (input,), (repeats, dim))

@@ -52,7 +52,7 @@ def test_a_signal_saves_the_run(tmp_path: Path, number: int, times: int) -> None
             for _ in range(times):
                 os.kill(os.getpid(), number)
 
-    with pytest.raises(Terminated, match="stopped after step 5; .*resume=True") as stopped:
+    with pytest.raises(Terminated, match=r"stopped after step 5; .*resume=True") as stopped:
         train(on_step=stop, checkpoint=path, progress=False)
     assert (stopped.value.step, stopped.value.checkpoint) == (5, str(path))
     assert stopped.value.code == stopped.value.status == 128 + number

@@ -1,6 +1,8 @@
 // The type TensorBase: an array, its gradient and its place in the graph; the buffer protocol.
 #include "bindings/recording.h"  // Python.h first
 
+#include <cstring>
+
 #include <structmember.h>
 
 namespace backtrail {
@@ -36,6 +38,17 @@ DType dtype_of(PyObject* o) {
   fail(ErrorKind::type, "expected a dtype such as float32; got %s", got.c_str());
 }
 
+namespace {
+
+// The text may be a user's, or cut short: what is not UTF-8 in it is replaced.
+void set_error(PyObject* type, const char* text) {
+  PyObject* decoded = PyUnicode_DecodeUTF8(text, Py_ssize_t(std::strlen(text)), "replace");
+  if (decoded) PyErr_SetObject(type, decoded);
+  Py_XDECREF(decoded);
+}
+
+}  // namespace
+
 void set_python_error() {
   drop_kept_error();  // another one came first
   try {
@@ -44,11 +57,11 @@ void set_python_error() {
     if (e.kind == ErrorKind::python && PyErr_Occurred()) return;
     PyObject* kinds[] = {PyExc_RuntimeError, PyExc_ValueError,  PyExc_TypeError,
                          PyExc_IndexError,   PyExc_MemoryError, PyExc_KeyboardInterrupt};
-    PyErr_SetString(kinds[int(e.kind)], e.what());
+    set_error(kinds[int(e.kind)], e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& e) {
-    PyErr_SetString(PyExc_RuntimeError, e.what());
+    set_error(PyExc_RuntimeError, e.what());
   }
 }
 

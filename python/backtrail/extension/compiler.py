@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,10 @@ def find_compiler() -> tuple[str, ...]:
     given = os.environ.get("CXX", "").strip()
     names = [given] if given else ["c++", "g++", "clang++"]
     for name in names:
-        command = shlex.split(name)
+        try:
+            command = shlex.split(name)
+        except ValueError as error:
+            raise BuildError(f"cpp_extension: CXX={name!r} is no command: {error}") from None
         path = shutil.which(command[0])
         if path:
             return (path, *command[1:])
@@ -117,10 +121,13 @@ def build(
 ) -> Path:
     """Return a library of the sources for the instruction set in use, compiled if it is not there.
 
-    Processes that ask for the same library at once wait for the first. Raises BuildError, and
-    OSError for a source that cannot be read.
+    Processes that ask for the same library at once wait for the first. Raises BuildError, also for
+    a folder that others may write to, and OSError for a source that cannot be read.
     """
     began = time.time_ns()
+    for source in sources:
+        if "\n" in source.shown:
+            raise BuildError(f"cpp_extension: {source.shown!r} has a line break in its name")
     compiler = find_compiler()
     isa = _core.build_info()["isa"]
     compile = [*flags("all"), *flags("warnings"), *flags(isa), f"-DBACKTRAIL_TARGET={isa}"]
@@ -134,6 +141,7 @@ def build(
         key.update(b"\0" + os.fsencode(source.path) + b"\0" + text)
     home = cache_folder(folder) / f"{name}-{key.hexdigest()[:16]}"
 
+    _check_owner(home)
     library = _find_kept(home)
     if library is None:
         try:
@@ -163,11 +171,53 @@ def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Keep other processes and threads from building in a folder; a lock dies with its process."""
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / "lock", "w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: all build, the last stays
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        home.mkdir(mode=0o700)  # what lies in it is loaded into the process
+    _check_owner(home)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(home / "lock", flags, 0o600), "w") as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: all build, the last stays
+            yield
+            return
+        for left in home.glob("building-*"):  # by a process that was killed: we have the lock
+            shutil.rmtree(left, ignore_errors=True)
         yield
+
+
+def _check_owner(home: Path) -> None:
+    """Raise for a folder that is another user's, or that others may write to.
+
+    Its library would run as us, and its links would lead our writes anywhere.
+    """
+    try:
+        found = os.lstat(home)
+    except (FileNotFoundError, NotADirectoryError):  # nothing is there to be loaded
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise BuildError(f"cpp_extension: {home} is no folder (links are not followed); remove it")
+    if found.st_uid != os.geteuid():
+        raise BuildError(
+            f"cpp_extension: {home} belongs to another user (number {found.st_uid}), whose library "
+            f"would run as you; name another folder in BACKTRAIL_EXTENSIONS_DIR, or as "
+            f"build_directory"
+        )
+    if found.st_mode & 0o022:
+        os.chmod(home, stat.S_IMODE(found.st_mode) & ~0o022)
+        for entry in os.scandir(home):  # others may have put anything there
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that no link leads elsewhere."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
 
 
 def _find_kept(home: Path) -> Path | None:
@@ -205,7 +255,7 @@ def _compile(
             path, listing = source.path, work / f"{i}.d"
             if source.text is not None:
                 path = home / source.path
-                path.write_text(source.text, encoding="utf-8")
+                _write(path, source.text.encode())
             names[str(path)] = source.shown
             objects.append(str(work / f"{i}.o"))
             options = ["-c", str(path), "-o", objects[-1], "-MMD", "-MF", str(listing)]
@@ -234,7 +284,7 @@ def _run(command: list[str], home: Path, names: dict[str, str], verbose: bool) -
         print(shlex.join(command), done.stderr, sep="\n", end="")
     if done.returncode:
         log = home / "log.txt"
-        log.write_text(f"{shlex.join(command)}\n{done.stderr}", encoding="utf-8")
+        _write(log, f"{shlex.join(command)}\n{done.stderr}".encode(errors="backslashreplace"))
         raise BuildError(
             f"cpp_extension: {', '.join(names.values())} did not compile\n"
             f"{explain(done.stderr, names)}\nAll that the compiler said: {log}"
@@ -243,9 +293,15 @@ def _run(command: list[str], home: Path, names: dict[str, str], verbose: bool) -
 
 def _listed(dependencies: Path) -> set[str]:
     """Return the files in a list for make, as absolute paths."""
-    text = os.fsdecode(dependencies.read_bytes()).partition(": ")[2].replace("\\\n", " ")
+    try:
+        text = os.fsdecode(dependencies.read_bytes()).partition(": ")[2].replace("\\\n", " ")
+    except FileNotFoundError:
+        raise BuildError(
+            "cpp_extension: the compiler made nothing of the source: its name must end as those of "
+            "C++ do (.cpp), and CXX must name a compiler"
+        ) from None
     files = re.findall(r"(?:\\ |\S)+", text)
-    return {os.path.abspath(file.replace("\\ ", " ").replace("$$", "$")) for file in files}
+    return {os.path.abspath(re.sub(r"\\([ #])", r"\1", file).replace("$$", "$")) for file in files}
 
 
 def _changed_since(file: str, began: int) -> bool:

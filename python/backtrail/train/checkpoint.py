@@ -14,6 +14,7 @@ from ..tensor import Tensor
 from .batches import Batches, Place
 from .callbacks import Callback
 from .history import History
+from .likeness import check_history, check_like, check_optimizer, check_place
 from .schedule import Scheduler
 
 RandomState = tuple[int, int]  # seed, offset
@@ -66,8 +67,11 @@ def restore(
         raise CheckpointError(f"fit: {path} is not a checkpoint of `fit`")
     try:
         model.load_state_dict(state["model"])
+        if type(optimizer)._update is not Optimizer._update:  # not one with a step of the user's
+            check_optimizer(state["optimizer"], optimizer)
         optimizer.load_state_dict(state["optimizer"])
         if scheduler:
+            check_like(state["scheduler"], scheduler.state_dict(), "scheduler")
             scheduler.load_state_dict(state["scheduler"])
         kept = list(state["callbacks"])
         for callback in callbacks:  # those that were there before, in their order
@@ -80,11 +84,20 @@ def restore(
         history.evaluations = [(step, value) for step, value in state["evaluations"]]
         history.epochs = list(state["epochs"])
         history.seconds, history.tokens = state["seconds"], state["tokens"]
+        check_history(history)
         place = state["batches"]
+        check_place(place["index"], place["passes"], len(history.losses))
         began = place["random_state"]
         source.go_to((None if began is None else _unpacked(began), place["index"], place["passes"]))
         set_rng_state(state["random_state"])
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"fit: cannot resume from {path}: {what}") from error
 

@@ -104,8 +104,9 @@ class Progress:
         if self.history.evaluations:
             parts.append(described(self.history.evaluations[-1][1]))
         tokens = self.history.tokens - self.tokens
-        if tokens:
-            parts.append(f"{tokens / (self.history.seconds - self.seconds):,.0f} tokens/s")
+        seconds = self.history.seconds - self.seconds
+        if tokens and seconds > 0:
+            parts.append(f"{tokens / seconds:,.0f} tokens/s")
         return ", ".join(parts)
 
 

@@ -5,6 +5,7 @@
 #include "bindings/numbers.h"
 #include "bindings/recording.h"
 #include "bindings/ref.h"
+#include "bindings/views.h"
 
 #include <cstring>
 #include <set>
@@ -12,6 +13,7 @@
 
 #include "core/parallel.h"
 #include "exec/loop.h"
+#include "library/registry.h"
 #include "plan/capture.h"
 
 namespace backtrail {
@@ -102,6 +104,9 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
     const bool mask = r.mask_inputs >> j & 1;
     if (is_tensor(o)) {
       const Array& a = as_tensor(o)->array;
+      if (mask && is_floating(a.dtype))
+        fail(ErrorKind::runtime, "%s: input %d is %s; expected bools", op.name, j,
+             dtype_name(a.dtype));
       in[j].array = &a;
       if (!first)
         first = &a;
@@ -152,7 +157,12 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   } else {
     out = empty(shape, dtype);
   }
-  GilRelease release(out.numel() >= kReleaseAt);
+  // While others run, `x.data = y` may give an input's tensor another array.
+  const bool long_one = out.numel() >= kReleaseAt;
+  Array held[kMaxInputs];
+  for (int j = 0; long_one && j < n; ++j)
+    if (in[j].array) in[j].array = &(held[j] = *in[j].array);
+  GilRelease release(long_one);
   run_pointwise(r.kernels.forward, compute, r.mask_inputs, r.mask_output, in, n, out, attrs, r.cost,
                 op.name);
 }
@@ -214,6 +224,15 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
       if (result.out[i].dtype == DType::f32) result.out[i] = convert(result.out[i], DType::bf16);
 }
 
+// Whether it is clone, whose result may go straight to where it is wanted.
+bool is_plain_copy(const Op& op, PyObject* inputs, const Array& target) {
+  static const Op* clone = find_op("clone");
+  if (&op != clone || PyTuple_GET_SIZE(inputs) != 1 || !is_tensor(PyTuple_GET_ITEM(inputs, 0)))
+    return false;
+  const Array& from = as_tensor(PyTuple_GET_ITEM(inputs, 0))->array;
+  return from.shape == target.shape && !overlaps_shifted(from, target) && !overlaps_itself(target);
+}
+
 bool wants_grad(const Op& op, PyObject* inputs) {
   if (!grad_mode || !op.differentiable) return false;
   for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(inputs); ++j) {
@@ -241,6 +260,7 @@ bool check_call(const char* name, PyObject* const* args, Py_ssize_t n, Py_ssize_
 PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!check_call("apply", args, n, 2)) return nullptr;
   return guarded([&]() -> PyObject* {
+    static const Op* as_strided = find_op("as_strided");
     OpObject* handle = as_op(args[0]);
     const Op& op = *handle->op;
     PyObject *inputs = args[1], *attrs = n > 2 ? args[2] : nullptr;
@@ -257,13 +277,19 @@ PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t n) {
       outputs[i] = wrap(result.out[i]);
       if (!outputs[i])
         ok = false;
-      else
-        as_tensor(outputs[i])->view = op.kind == Kind::view;
+      else if (op.kind == Kind::view)
+        mark_view(as_tensor(outputs[i]), as_tensor(PyTuple_GET_ITEM(inputs, 0)), !op.n_public);
     }
     if (ok && wants_grad(op, inputs)) {
-      NodeObject* node = record(handle, inputs, attrs ? attrs : empty_tuple(), outputs,
-                                result.n_public, result.out, inputs);
+      // What as_strided says is of the memory: its derivative needs to know the input's place, too.
+      PyObject* place = &op == as_strided
+                            ? place_in(result.out[0], as_tensor(PyTuple_GET_ITEM(inputs, 0))->array)
+                            : Py_NewRef(attrs ? attrs : empty_tuple());
+      NodeObject* node =
+          place ? record(handle, inputs, place, outputs, result.n_public, result.out, inputs)
+                : nullptr;
       ok = node != nullptr;
+      Py_XDECREF(place);
       Py_XDECREF(reinterpret_cast<PyObject*>(node));
     }
     if (op.n_public == 1 && ok) return outputs[0];
@@ -289,6 +315,10 @@ PyObject* copies_of_overwritten(const Op& op, PyObject* inputs, const Array& tar
   PyObject* kept = PyTuple_New(PyTuple_GET_SIZE(inputs));
   for (Py_ssize_t j = 0; kept && j < PyTuple_GET_SIZE(inputs); ++j) {
     PyObject* o = PyTuple_GET_ITEM(inputs, j);
+    if (is_tensor(o) && !bring_up_to_date(as_tensor(o))) {
+      Py_DECREF(kept);
+      return nullptr;
+    }
     const bool overwritten = j < 32 && (needed >> j & 1) && is_tensor(o) &&
                              as_tensor(o)->array.storage.get() == target.storage.get();
     if (!overwritten) {
@@ -332,16 +362,12 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
     TensorObject* t = as_tensor(target);
     const char* name = n > 4 ? kept_name(args[4]) : op.name;
     const bool graph = wants_grad(op, inputs) || (grad_mode && t->needs_grad());
-    if (graph && t->requires_grad && !t->grad_fn)
-      fail(
-          ErrorKind::runtime,
-          "%s_: a leaf tensor that requires grad cannot be changed in place; do it under no_grad()",
-          name);
-    if (graph && t->view)
-      fail(ErrorKind::runtime,
-           "%s_: a view cannot be changed in place while gradients are recorded; write to its base "
-           "with base[...] = value, or work on x.clone()",
-           name);
+    if (graph) {
+      if (!bring_up_to_date(t)) return nullptr;
+      check_recordable(name, t);
+      // The new value comes from the base as it is, past other views on the way to this one.
+      if (t->grad_fn && t->base && as_tensor(t->base)->grad_fn && !renew(t)) return nullptr;
+    }
     // All writes of `fill` are the same.
     if (overlaps_itself(t->array) && std::strcmp(op.name, "fill") != 0)
       fail(ErrorKind::runtime,
@@ -354,6 +380,10 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
     Result result;
     if (op.pointwise) {
       pointwise(op, inputs, args[2], result, &t->array, name);
+    } else if (is_plain_copy(op, inputs, t->array)) {
+      check_category(name, as_tensor(PyTuple_GET_ITEM(inputs, 0))->array.dtype, t->array);
+      result.out[0] = t->array;
+      copy_into(as_tensor(PyTuple_GET_ITEM(inputs, 0))->array, result.out[0]);
     } else {
       Arguments a;
       general(op, inputs, args[2], result, a);
@@ -364,14 +394,14 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
       copy_into(result.out[0], t->array);
       result.out[0] = t->array;
     }
-    Storage* s = t->array.storage.get();
-    ++s->version;
-    s->writer = name;
+    t->changed_by(name);
     if (graph) {
+      t->seen = t->version();  // its own node is about to be replaced
       PyObject* outputs[] = {target};
       NodeObject* node = record(handle, inputs, args[2], outputs, 1, result.out, kept);
       if (!node) return nullptr;
       Py_DECREF(reinterpret_cast<PyObject*>(node));
+      if (t->base && !rebase(t)) return nullptr;
     }
     return Py_NewRef(target);
   });

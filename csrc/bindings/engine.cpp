@@ -11,6 +11,9 @@
 #include "library/registry.h"
 
 namespace backtrail {
+
+const char kFirstGradient[] = "the beginning of backward";
+
 namespace {
 
 // A gradient brought to the shape and dtype of the input it belongs to.
@@ -43,6 +46,15 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
   }
   NodeObject* node = as_node(args[0]);
   const PointwiseRecord& r = *as_op(node->op)->op->pointwise;
+  const Meta& made = node->metas[node->n_inputs];
+  const Array& incoming = as_tensor(args[1])->array;
+  if (incoming.shape != made.shape || incoming.dtype != made.dtype) {
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s backward: got a gradient of shape %s and %s; the result has shape %s and %s",
+                 r.name, to_string(incoming.shape).c_str(), dtype_name(incoming.dtype),
+                 to_string(made.shape).c_str(), dtype_name(made.dtype));
+    return nullptr;
+  }
   const uint32_t passes = default_attrs(r, node->attrs) ? as_op(node->op)->op->passes : 0;
   PyObject* saved = nullptr;
   if (node->n_saved || node->released) {
@@ -73,7 +85,8 @@ PyObject* pointwise_vjp(PyObject*, PyObject* const* args, Py_ssize_t n) {
     if (!grads) return nullptr;
     for (int j = 0; j < node->n_inputs; ++j) {
       PyObject* grad = Py_None;
-      if (PyTuple_GET_ITEM(node->edges, j) != Py_None) {
+      const bool has_gradient = (passes >> j & 1) || r.kernels.vjp[j].f32;
+      if (has_gradient && PyTuple_GET_ITEM(node->edges, j) != Py_None) {
         Array out = g;
         if (!(passes >> j & 1)) {
           out = empty(g.shape, g.dtype);
@@ -166,6 +179,35 @@ PyObject* add_grads(PyObject*, PyObject* const* args, Py_ssize_t n) {
   });
 }
 
+// Whether nothing but this object knows its memory.
+bool alone(const TensorObject* t) {
+  return !t->needs_grad() && !t->weakrefs && t->array.storage->refs == 1 &&
+         !t->array.storage->release;
+}
+
+// owns_memory(t): the same, for Python.
+PyObject* owns_memory(PyObject*, PyObject* o) {
+  return PyBool_FromLong(is_tensor(o) && alone(as_tensor(o)));
+}
+
+// first_gradient(): the 1 that a backward pass begins with, new each time, for it is the user's.
+PyObject* first_gradient(PyObject*, PyObject*) {
+  return guarded([&] {
+    Array a = empty(Dims(), DType::f32);
+    *a.data<float>() = 1;
+    if (capturing()) capturing()->saw_constant("full", a);
+    a.storage->writer = kFirstGradient;
+    return wrap(a);
+  });
+}
+
+// is_first_gradient(t): whether it is such a 1, and still is 1.
+PyObject* is_first_gradient(PyObject*, PyObject* o) {
+  if (!is_tensor(o)) Py_RETURN_FALSE;
+  const Storage& s = *as_tensor(o)->array.storage.get();
+  return PyBool_FromLong(s.writer == kFirstGradient && s.version == 0);
+}
+
 // add_to(sum, grad): sum += grad, unless someone else may see the memory of `sum`: then False.
 PyObject* add_to(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (n != 2 || !is_tensor(args[0]) || !is_tensor(args[1])) {
@@ -175,8 +217,8 @@ PyObject* add_to(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return guarded([&]() -> PyObject* {
     const TensorObject *sum = as_tensor(args[0]), *grad = as_tensor(args[1]);
     const Array &a = sum->array, &b = grad->array;
-    if (sum->needs_grad() || grad->needs_grad() || sum->weakrefs || a.storage->refs != 1 ||
-        a.storage->release || a.shape != b.shape || a.dtype != b.dtype || !a.contiguous())
+    if (!alone(sum) || grad->needs_grad() || a.shape != b.shape || a.dtype != b.dtype ||
+        !a.contiguous())
       Py_RETURN_FALSE;
     add_into(a, b, a);
     ++a.storage->version;
@@ -201,7 +243,10 @@ PyObject* accumulate(PyObject*, PyObject* const* args, Py_ssize_t n) {
                        !as_tensor(args[1])->needs_grad() && !g.storage->release &&
                        g.numel() * int64_t(g.item()) == int64_t(g.storage->bytes);
       if (own) {
+        TensorObject* taken = as_tensor(args[1]);
         leaf->grad = Py_NewRef(args[1]);
+        taken->view = false;
+        taken->origin = Origin::plain;
       } else {
         Array copy = empty(g.shape, g.dtype);
         copy_into(g, copy);
@@ -257,6 +302,9 @@ PyMethodDef functions[] = {
      "Sum of two gradients, outside the graph."},
     {"add_to", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(add_to)), METH_FASTCALL,
      "add_to(sum, grad): add in place if no one else sees it; whether it was."},
+    {"owns_memory", owns_memory, METH_O, "Whether nothing but this tensor knows its memory."},
+    {"first_gradient", first_gradient, METH_NOARGS, "The 1 that a backward pass begins with."},
+    {"is_first_gradient", is_first_gradient, METH_O, "Whether it is that 1, unchanged."},
     {"accumulate", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(accumulate)),
      METH_FASTCALL, "accumulate(leaf, grad): leaf.grad += grad."},
     {nullptr, nullptr, 0, nullptr}};

@@ -94,6 +94,7 @@ constexpr dlpack::DataType kTypes[kDTypes] = {{dlpack::kFloat, 32, 1}, {dlpack::
 
 PyObject* capsule_of(const Array& a) {
   value_read("to_dlpack");
+  if (a.storage->writer == kFirstGradient) a.storage->writer = nullptr;
   using namespace dlpack;
   Exported* e = new Exported{{}, a};
   e->managed.tensor = {

@@ -1,6 +1,5 @@
-// The types Op and Node: a handle to an op with its derivative rule, and a step of the graph with
-// the values kept for that rule.
-#include "bindings/objects.h"  // Python.h first
+// The type Node: a step of the graph with the values kept for the rule of its op.
+#include "bindings/views.h"  // Python.h first
 
 #include <structmember.h>
 
@@ -8,59 +7,12 @@
 
 namespace backtrail {
 
-PyTypeObject *OpType = nullptr, *NodeType = nullptr;
+PyTypeObject* NodeType = nullptr;
 thread_local bool grad_mode = true;
 
 namespace {
 
 uint64_t next_sequence = 1;
-
-// ---- Op
-
-void op_dealloc(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  Py_XDECREF(as_op(self)->name);
-  Py_XDECREF(as_op(self)->vjp);
-  Py_XDECREF(as_op(self)->dict);
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
-PyObject* op_repr(PyObject* self) { return PyUnicode_FromFormat("<op %U>", as_op(self)->name); }
-PyObject* op_doc(PyObject* self, void*) { return PyUnicode_FromString(as_op(self)->op->doc); }
-PyObject* op_kind(PyObject* self, void*) {
-  static const char* names[] = {"pointwise", "reduction", "rowwise", "view", "opaque"};
-  return PyUnicode_FromString(names[int(as_op(self)->op->kind)]);
-}
-PyObject* op_inputs(PyObject* self, void*) { return PyLong_FromLong(as_op(self)->op->n_inputs); }
-PyObject* op_outputs(PyObject* self, void*) { return PyLong_FromLong(as_op(self)->op->n_public); }
-PyObject* op_differentiable(PyObject* self, void*) {
-  return PyBool_FromLong(as_op(self)->op->differentiable);
-}
-
-PyGetSetDef op_getset[] = {
-    {"__doc__", op_doc, nullptr, nullptr, nullptr},
-    {"kind", op_kind, nullptr, "pointwise, reduction, rowwise, view or opaque.", nullptr},
-    {"n_inputs", op_inputs, nullptr, "Number of inputs; -1 for any.", nullptr},
-    {"n_outputs", op_outputs, nullptr, "Number of outputs; 0 where the call decides.", nullptr},
-    {"differentiable", op_differentiable, nullptr, "Whether it has a derivative.", nullptr},
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyMemberDef op_members[] = {
-    {"name", T_OBJECT, offsetof(OpObject, name), READONLY, nullptr},
-    {"vjp", T_OBJECT, offsetof(OpObject, vjp), 0,
-     "Rule: (node, grads) -> gradients of the inputs."},
-    {"__dictoffset__", T_PYSSIZET, offsetof(OpObject, dict), READONLY, nullptr},
-    {nullptr, 0, 0, 0, nullptr}};
-PyType_Slot op_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
-                          {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
-                          {Py_tp_getset, op_getset},
-                          {Py_tp_members, op_members},
-                          {0, nullptr}};
-PyType_Spec op_spec = {"backtrail._core.Op", sizeof(OpObject), 0,
-                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, op_slots};
-
-// ---- Node
 
 int node_traverse(PyObject* self, visitproc visit, void* arg) {
   NodeObject* n = as_node(self);
@@ -83,6 +35,7 @@ void drop_saved(NodeObject* n) {
   for (int i = 0; i < count; ++i) {
     Py_XDECREF(saved[i].object);
     saved[i].array.~Array();
+    let_go(saved[i].counter);
   }
   PyMem_Free(saved);
 }
@@ -113,13 +66,14 @@ void node_dealloc(PyObject* self) {
   Py_TRASHCAN_END
 }
 
+}  // namespace
+
 NodeObject* new_node(PyObject* op, PyObject* inputs, PyObject* attrs, int n_outputs) {
   PyObject* self = NodeType->tp_alloc(NodeType, 0);
   if (!self) return nullptr;
   NodeObject* n = as_node(self);
   n->op = Py_NewRef(op);
   n->attrs = Py_NewRef(attrs);
-  n->sequence = next_sequence++;
   n->n_inputs = int(PyTuple_GET_SIZE(inputs));
   n->n_outputs = n_outputs;
   n->edges = PyTuple_New(n->n_inputs);
@@ -135,26 +89,63 @@ NodeObject* new_node(PyObject* op, PyObject* inputs, PyObject* attrs, int n_outp
     new (&n->metas[i]) Meta{};
     if (is_tensor(input)) {
       TensorObject* t = as_tensor(input);
+      if (!bring_up_to_date(t)) {
+        Py_DECREF(self);
+        return nullptr;
+      }
       n->metas[i] = {t->array.shape, t->array.dtype};
       edge = t->grad_fn ? t->grad_fn : t->requires_grad ? input : Py_None;
       n->edge_outputs[i] = t->output;
     }
     PyTuple_SET_ITEM(n->edges, i, Py_NewRef(edge));
   }
+  n->sequence = next_sequence++;  // larger than that of nodes which views were given just now
   return n;
 }
 
-void hang(NodeObject* n, PyObject* const* outputs) {
+// Move what keeps the gradient of `t` to the node that is to make it from now on.
+bool move_retained(TensorObject* t, NodeObject* n, int output) {
+  PyObject* old = t->grad_fn ? as_node(t->grad_fn)->hooks : nullptr;
+  PyObject *from = Py_BuildValue("(i)", t->output), *to = Py_BuildValue("(i)", output);
+  PyObject* reference = old && from ? PyDict_GetItem(old, from) : nullptr;
+  bool ok = from && to;
+  if (ok && reference) {
+    if (!n->hooks) n->hooks = PyDict_New();
+    ok = n->hooks && PyDict_SetItem(n->hooks, to, reference) == 0 && PyDict_DelItem(old, from) == 0;
+  }
+  Py_XDECREF(from);
+  Py_XDECREF(to);
+  return ok;
+}
+
+bool hang(NodeObject* n, PyObject* const* outputs) {
   for (int i = 0; i < n->n_outputs; ++i) {
     new (&n->metas[n->n_inputs + i]) Meta{};
     if (!outputs[i] || !is_tensor(outputs[i])) continue;
     TensorObject* t = as_tensor(outputs[i]);
     n->metas[n->n_inputs + i] = {t->array.shape, t->array.dtype};
     if (!is_floating(t->array.dtype)) continue;
+    if (t->retains && !move_retained(t, n, i)) return false;
     Py_XSETREF(t->grad_fn, Py_NewRef(reinterpret_cast<PyObject*>(n)));
     t->output = i;
     t->requires_grad = false;
   }
+  return true;
+}
+
+namespace {
+
+// Remember the version of what was just saved.
+void note_version(Saved& s, PyObject* o) {
+  if (!is_tensor(o)) return;
+  const TensorObject* t = as_tensor(o);
+  s.version = t->version();
+  if (s.output < 0) return;
+  s.counter = t->counter;
+  if (s.counter)
+    ++s.counter->refs;
+  else
+    s.version = t->array.storage->version;
 }
 
 // A node of Python's own making: Node(op, inputs, outputs, attrs, saved).
@@ -176,14 +167,12 @@ PyObject* node_new(PyTypeObject*, PyObject* args, PyObject*) {
       s->array = as_tensor(item)->array;
     else
       s->object = Py_NewRef(item);
-    if (is_tensor(item)) {
-      s->storage = as_tensor(item)->array.storage.get();
-      s->version = s->storage->version;
-    }
+    note_version(*s, item);
   }
-  PyObject* list[64];
-  for (int i = 0; i < n->n_outputs && i < 64; ++i) list[i] = PyTuple_GET_ITEM(outputs, i);
-  hang(n, list);
+  if (!hang(n, PySequence_Fast_ITEMS(outputs))) {
+    Py_DECREF(reinterpret_cast<PyObject*>(n));
+    return nullptr;
+  }
   return reinterpret_cast<PyObject*>(n);
 }
 
@@ -196,6 +185,18 @@ const char* op_name(PyObject* op) {
   return text ? text : "a function";
 }
 
+// The inputs that the gradients asked for read: bit j for input j; the last bit for all beyond.
+uint32_t inputs_read(const NodeObject* n) {
+  if (Py_TYPE(n->op) != OpType) return ~0u;
+  const Op& op = *as_op(n->op)->op;
+  uint32_t known = op.pointwise ? ~0u : 0, read = 0;
+  for (int j = 0; j < kMaxInputs; ++j) {
+    known |= op.needs[j];
+    if (j < n->n_inputs && PyTuple_GET_ITEM(n->edges, j) != Py_None) read |= op.needs[j];
+  }
+  return known ? read : ~0u;
+}
+
 // The values kept for the derivative, checked against changes in place.
 PyObject* node_saved(PyObject* self, void*) {
   NodeObject* n = as_node(self);
@@ -206,22 +207,31 @@ PyObject* node_saved(PyObject* self, void*) {
                  op_name(n->op));
     return nullptr;
   }
+  const uint32_t read = inputs_read(n);
+  int input = -1;  // the one that saved value i is, where the op names them
   PyObject* all = PyTuple_New(n->n_saved);
   for (int i = 0; all && i < n->n_saved; ++i) {
     const Saved& s = n->saved[i];
-    const Storage* now = s.object && is_tensor(s.object) ? as_tensor(s.object)->array.storage.get()
-                                                         : s.array.storage.get();
-    if (s.storage && (now != s.storage || now->version != s.version)) {
+    const TensorObject* t = s.object && is_tensor(s.object) ? as_tensor(s.object) : nullptr;
+    if (s.output < 0 && Py_TYPE(n->op) == OpType) do
+        ++input;
+      while (input < 31 && !(as_op(n->op)->op->saves_inputs >> input & 1));
+    const bool matters = s.output >= 0 || input < 0 || (read >> std::min(input, 31) & 1);
+    const uint32_t now = t                 ? t->version()
+                         : s.counter       ? s.counter->version
+                         : s.array.storage ? s.array.storage->version
+                                           : s.version;
+    if (matters && now != s.version) {
+      const char* writer = t           ? t->writer()
+                           : s.counter ? s.counter->writer
+                                       : s.array.storage->writer;
       PyErr_Format(
           PyExc_RuntimeError,
           "backward: '%s' needs the value of its %s %d as it was in the forward pass, but "
           "it was changed in place by '%s' (version %u, expected %u); use the out-of-place "
           "form there, or x.clone() first",
           op_name(n->op), s.output < 0 ? "saved input" : "output", s.output < 0 ? i : s.output,
-          now != s.storage ? "assignment to .data"
-          : now->writer    ? now->writer
-                           : "?",
-          now->version, s.version);
+          writer ? writer : "?", now, s.version);
       Py_DECREF(all);
       return nullptr;
     }
@@ -280,6 +290,7 @@ PyObject* node_narrowed(PyObject* self, PyObject* edges) {
     const Saved& s = n->saved[copy->n_saved];
     new (&copy->saved[copy->n_saved]) Saved(s);
     Py_XINCREF(s.object);
+    if (s.counter) ++s.counter->refs;
   }
   return reinterpret_cast<PyObject*>(copy);
 }
@@ -313,6 +324,28 @@ PyObject* node_edge_outputs(PyObject* self, void*) {
   for (int i = 0; t && i < n->n_inputs; ++i)
     PyTuple_SET_ITEM(t, i, PyLong_FromLong(n->edge_outputs[i]));
   return t;
+}
+
+// What a node has not, an op of Python's may: of a Function, what its `forward` set on ctx.
+PyObject* node_getattro(PyObject* self, PyObject* name) {
+  PyObject* found = PyObject_GenericGetAttr(self, name);
+  PyObject* op = as_node(self)->op;
+  if (found || !op || Py_TYPE(op) == OpType || !PyErr_ExceptionMatches(PyExc_AttributeError))
+    return found;
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyObject* context = PyObject_GetAttrString(op, "context");
+  if (context && PyUnicode_CompareWithASCIIString(name, "saved_tensors") == 0)
+    found = PyObject_GetAttrString(self, "saved");
+  else if (context)
+    found = PyObject_GetAttr(context, name);
+  Py_XDECREF(context);
+  if (found || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
+    return found;
+  }
+  PyErr_Restore(type, value, trace);
+  return nullptr;
 }
 
 PyObject* node_name(PyObject* self, PyObject*) {
@@ -366,6 +399,7 @@ PyType_Slot node_slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(node_traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(node_clear)},
     {Py_tp_repr, reinterpret_cast<void*>(node_repr)},
+    {Py_tp_getattro, reinterpret_cast<void*>(node_getattro)},
     {Py_tp_getset, node_getset},
     {Py_tp_methods, node_methods},
     {Py_tp_members, node_members},
@@ -402,35 +436,26 @@ NodeObject* record(OpObject* handle, PyObject* inputs, PyObject* attrs, PyObject
     for (int j = 0; j < n->n_inputs && j < 32; ++j) {
       if (!(op.saves_inputs >> j & 1)) continue;
       PyObject* value = needed >> j & 1 ? PyTuple_GET_ITEM(kept, j) : Py_None;
-      Saved* s = new (&n->saved[n->n_saved++]) Saved{Py_NewRef(value), Array(), nullptr, 0, -1};
-      if (is_tensor(value)) {
-        s->storage = as_tensor(value)->array.storage.get();
-        s->version = s->storage->version;
-      }
+      note_version(*new (&n->saved[n->n_saved++]) Saved{Py_NewRef(value), Array(), nullptr, 0, -1},
+                   value);
     }
     for (int j = 0; j < op.n_outputs; ++j)
-      if (op.saves_outputs >> j & 1)
-        new (&n->saved[n->n_saved++])
-            Saved{nullptr, arrays[j], arrays[j].storage.get(), arrays[j].storage->version, j};
+      if (op.saves_outputs >> j & 1) {
+        Saved& s = *new (&n->saved[n->n_saved++])
+                       Saved{nullptr, arrays[j], nullptr, arrays[j].storage->version, j};
+        if (j < n_outputs) note_version(s, outputs[j]);
+      }
   }
-  hang(n, outputs);
+  if (!hang(n, outputs)) {
+    Py_DECREF(reinterpret_cast<PyObject*>(n));
+    return nullptr;
+  }
   return n;
 }
 
-PyObject* make_op(const Op* op) {
-  PyObject* self = OpType->tp_alloc(OpType, 0);
-  if (!self) return nullptr;
-  as_op(self)->op = op;
-  as_op(self)->name = PyUnicode_InternFromString(op->name);
-  as_op(self)->vjp = Py_NewRef(Py_None);
-  return self;
-}
-
-bool make_graph_types(PyObject* module) {
-  OpType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&op_spec));
+bool make_node_type(PyObject* module) {
   NodeType = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&node_spec));
-  return OpType && NodeType &&
-         PyModule_AddObjectRef(module, "Op", reinterpret_cast<PyObject*>(OpType)) == 0 &&
+  return NodeType &&
          PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(NodeType)) == 0;
 }
 

@@ -272,10 +272,10 @@ PYBIND11_MODULE(_core_module, m) {
     }
   });
   kernels();  // an unsuitable CPU or BACKTRAIL_ISA is an ImportError, not a crash
-  if (!make_tensor_type(m.ptr()) || !make_size_type(m.ptr()) || !make_graph_types(m.ptr()) ||
-      !add_apply_functions(m.ptr()) || !add_engine_functions(m.ptr()) || !add_capture(m.ptr()) ||
-      !add_creation_functions(m.ptr()) || !add_exchange_functions(m.ptr()) ||
-      !add_optimizer_functions(m.ptr()))
+  if (!make_tensor_type(m.ptr()) || !make_size_type(m.ptr()) || !make_op_type(m.ptr()) ||
+      !make_node_type(m.ptr()) || !add_apply_functions(m.ptr()) || !add_engine_functions(m.ptr()) ||
+      !add_view_functions(m.ptr()) || !add_capture(m.ptr()) || !add_creation_functions(m.ptr()) ||
+      !add_exchange_functions(m.ptr()) || !add_optimizer_functions(m.ptr()))
     throw py::error_already_set();
   set_interrupt_check(check_signals);
 

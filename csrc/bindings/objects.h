@@ -11,6 +11,16 @@
 
 namespace backtrail {
 
+// Counts the changes in place of `x.data` and its views, which those who hold x are not told of.
+struct Counter {
+  int64_t refs;
+  uint32_t version;
+  const char* writer;
+};
+
+// How a view came to be; but for the first, it can have no part in recording changes in place.
+enum class Origin : uint8_t { plain, no_grad, one_of_many };
+
 // An array with its place in the graph. `Tensor` in Python is a subclass.
 struct TensorObject {
   PyObject_HEAD Array array;
@@ -19,10 +29,28 @@ struct TensorObject {
   PyObject* hooks;    // list of functions of a leaf, or null
   PyObject* dict;
   PyObject* weakrefs;
+  PyObject* base;      // of a view: the tensor, no view itself, that it shows a part of; or null
+  Counter* counter;    // null: the storage counts
+  uint32_t shift;      // to add to the storage's version, which was another one before `x.data = y`
+  uint32_t seen;       // of a view: the version at which its grad_fn was true
   int output;          // which output of grad_fn
   bool requires_grad;  // asked for; a tensor with a grad_fn requires it as well
   bool view;           // shares the elements of another tensor
-  bool needs_grad() const { return requires_grad || grad_fn; }
+  bool retains;        // a backward pass keeps its gradient though it is no leaf
+  Origin origin;
+
+  uint32_t version() const { return counter ? counter->version : array.storage->version + shift; }
+  const char* writer() const { return counter ? counter->writer : array.storage->writer; }
+  void changed_by(const char* name) {
+    ++(counter ? counter->version : array.storage->version);
+    (counter ? counter->writer : array.storage->writer) = name;
+  }
+  // Whether this view's grad_fn is older than a change of what it shows.
+  bool outdated() const { return base && seen != version() && rebased(); }
+  bool needs_grad() const { return requires_grad || grad_fn || outdated(); }
+
+ private:
+  bool rebased() const;
 };
 
 // A handle to an op, with its derivative rule.
@@ -43,7 +71,7 @@ struct Meta {
 struct Saved {
   PyObject* object;  // of an input
   Array array;       // of an output, which must not keep its own node alive
-  const Storage* storage;
+  Counter* counter;  // of an output that has one
   uint32_t version;
   int output;  // -1 for an input
 };
@@ -72,14 +100,21 @@ extern PyObject* dtype_objects[kDTypes];
 
 bool make_tensor_type(PyObject* module);
 bool make_size_type(PyObject* module);
-bool make_graph_types(PyObject* module);
+bool make_op_type(PyObject* module);
+bool make_node_type(PyObject* module);
 bool add_apply_functions(PyObject* module);
 bool add_engine_functions(PyObject* module);
+bool add_view_functions(PyObject* module);
 bool add_capture(PyObject* module);
 bool add_replay_type(PyObject* module);
 bool add_creation_functions(PyObject* module);
 bool add_exchange_functions(PyObject* module);
 bool add_optimizer_functions(PyObject* module);
+
+inline bool TensorObject::rebased() const {
+  const TensorObject* b = reinterpret_cast<const TensorObject*>(base);
+  return b->grad_fn && b->array.storage.get() == array.storage.get();
+}
 
 inline bool is_tensor(PyObject* o) { return PyObject_TypeCheck(o, TensorBaseType); }
 inline TensorObject* as_tensor(PyObject* o) { return reinterpret_cast<TensorObject*>(o); }
@@ -96,11 +131,19 @@ bool find_dtype(PyObject* o, DType& found);
 // The same; throws Error(type).
 DType dtype_of(PyObject* o);
 
+// The writer of a gradient that is the 1 a backward pass began with, as long as nobody wrote to it.
+extern const char kFirstGradient[];
+
 extern thread_local bool grad_mode;
 extern DType default_dtype;  // of floating point tensors made from Python numbers
 
 // The inputs that the derivative of a call will read: bit j for input j.
 uint32_t needed_inputs(const Op& op, PyObject* inputs);
+
+// A node without saved values, of inputs that are brought up to date; and making it the history of
+// its outputs. Null, or false, with a Python error set on failure.
+NodeObject* new_node(PyObject* op, PyObject* inputs, PyObject* attrs, int n_outputs);
+bool hang(NodeObject* n, PyObject* const* outputs);
 
 // Make the node of `outputs` (public ones) = op(inputs) and hang it on them. `arrays` are all the
 // outputs; `kept` holds what to save in place of the inputs, usually themselves.

@@ -1,5 +1,6 @@
 // The type TensorBase: an array, its gradient and its place in the graph; the buffer protocol.
 #include "bindings/recording.h"  // Python.h first
+#include "bindings/views.h"
 
 #include <cstring>
 
@@ -73,6 +74,7 @@ int traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(t->grad);
   Py_VISIT(t->grad_fn);
   Py_VISIT(t->hooks);
+  Py_VISIT(t->base);
   Py_VISIT(t->dict);
   return 0;
 }
@@ -82,6 +84,7 @@ int clear(PyObject* self) {
   Py_CLEAR(t->grad);
   Py_CLEAR(t->grad_fn);
   Py_CLEAR(t->hooks);
+  Py_CLEAR(t->base);
   Py_CLEAR(t->dict);
   return 0;
 }
@@ -93,6 +96,7 @@ void dealloc(PyObject* self) {
   if (t->weakrefs) PyObject_ClearWeakRefs(self);
   clear(self);
   t->array.~Array();
+  let_go(t->counter);
   type->tp_free(self);
   Py_DECREF(type);
   Py_TRASHCAN_END
@@ -106,7 +110,10 @@ PyObject* create(PyTypeObject* type, PyObject* args, PyObject*) {
     PyErr_Format(PyExc_TypeError, "TensorBase: expected a tensor; got %s", Py_TYPE(other)->tp_name);
     return nullptr;
   }
-  return wrap(as_tensor(other)->array, type);
+  PyObject* self = wrap(as_tensor(other)->array, type);
+  // A parameter counts with its storage, as the optimizers do.
+  if (self && type == TensorType) share_version(as_tensor(self), as_tensor(other));
+  return self;
 }
 
 PyObject* get_shape(PyObject* self, void*) { return size_of(as_tensor(self)->array.shape); }
@@ -127,7 +134,7 @@ PyObject* get_offset(PyObject* self, void*) {
   return PyLong_FromLongLong(as_tensor(self)->array.offset);
 }
 PyObject* get_version(PyObject* self, void*) {
-  return PyLong_FromUnsignedLong(as_tensor(self)->array.storage->version);
+  return PyLong_FromUnsignedLong(as_tensor(self)->version());
 }
 PyObject* get_data_ptr(PyObject* self, void*) {
   return PyLong_FromVoidPtr(as_tensor(self)->array.data());
@@ -138,7 +145,10 @@ PyObject* get_contiguous(PyObject* self, void*) {
 PyObject* get_requires_grad(PyObject* self, void*) {
   return PyBool_FromLong(as_tensor(self)->needs_grad());
 }
-PyObject* get_is_leaf(PyObject* self, void*) { return PyBool_FromLong(!as_tensor(self)->grad_fn); }
+PyObject* get_is_leaf(PyObject* self, void*) {
+  if (!bring_up_to_date(as_tensor(self))) return nullptr;
+  return PyBool_FromLong(!as_tensor(self)->grad_fn);
+}
 
 int set_requires_grad(PyObject* self, PyObject* value, void*) {
   TensorObject* t = as_tensor(self);
@@ -162,7 +172,14 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
 
 PyObject* get_grad(PyObject* self, void*) {
   grad_read(as_tensor(self));
-  PyObject* g = as_tensor(self)->grad;
+  const TensorObject* t = as_tensor(self);
+  PyObject* g = t->grad;
+  if (!g && t->grad_fn && !t->retains &&
+      PyErr_WarnEx(PyExc_UserWarning,
+                   "grad: this tensor is no leaf, so backward() does not keep its gradient: call "
+                   "retain_grad() on it first, or look at the grad of the leaf it was made from",
+                   1) < 0)
+    return nullptr;
   return Py_NewRef(g ? g : Py_None);
 }
 int set_grad(PyObject* self, PyObject* value, void*) {
@@ -189,10 +206,23 @@ int set_grad(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_grad_fn(PyObject* self, void*) {
+  if (!bring_up_to_date(as_tensor(self))) return nullptr;
   PyObject* n = as_tensor(self)->grad_fn;
   return Py_NewRef(n ? n : Py_None);
 }
-PyObject* get_output(PyObject* self, void*) { return PyLong_FromLong(as_tensor(self)->output); }
+PyObject* get_output(PyObject* self, void*) {
+  if (!bring_up_to_date(as_tensor(self))) return nullptr;
+  return PyLong_FromLong(as_tensor(self)->output);
+}
+PyObject* get_base(PyObject* self, void*) {
+  PyObject* base = as_tensor(self)->base;
+  return Py_NewRef(base ? base : Py_None);
+}
+PyObject* get_retains(PyObject* self, void*) { return PyBool_FromLong(as_tensor(self)->retains); }
+int set_retains(PyObject* self, PyObject* value, void*) {
+  as_tensor(self)->retains = value && PyObject_IsTrue(value) == 1;
+  return 0;
+}
 PyObject* get_hooks(PyObject* self, void*) {
   PyObject* h = as_tensor(self)->hooks;
   return Py_NewRef(h ? h : Py_None);
@@ -202,13 +232,26 @@ int set_hooks(PyObject* self, PyObject* value, void*) {
   return 0;
 }
 
-// Share another tensor's elements from now on: `x.data = y`.
+// Share another tensor's elements from now on: `x.data = y`. Those who kept x read the new ones,
+// unless they have another form.
 PyObject* assign(PyObject* self, PyObject* other) {
   if (!is_tensor(other)) {
     PyErr_Format(PyExc_TypeError, "data: expected a Tensor; got %s", Py_TYPE(other)->tp_name);
     return nullptr;
   }
-  as_tensor(self)->array = as_tensor(other)->array;
+  TensorObject* t = as_tensor(self);
+  const Array& from = as_tensor(other)->array;
+  const bool same_form = from.shape == t->array.shape && from.dtype == t->array.dtype;
+  const uint32_t before = t->version();
+  t->array = from;
+  if (!t->counter) t->shift = before - from.storage->version;
+  if (!same_form) {
+    ++(t->counter ? t->counter->version : t->shift);
+    (t->counter ? t->counter->writer : t->array.storage->writer) = "assignment to .data";
+  }
+  Py_CLEAR(t->base);
+  t->view = false;
+  t->origin = Origin::plain;
   Py_RETURN_NONE;
 }
 
@@ -227,8 +270,21 @@ PyObject* become(PyObject* self, PyObject* view) {
   return Py_NewRef(self);
 }
 
+// The same elements, outside the graph and with a version of their own: `x.data`.
+PyObject* data(PyObject* self, PyObject*) {
+  PyObject* made = wrap(as_tensor(self)->array);
+  if (made) as_tensor(made)->counter = new Counter{1, 0, nullptr};
+  return made;
+}
+
 PyObject* detach_in_place(PyObject* self, PyObject*) {
   TensorObject* t = as_tensor(self);
+  if (t->base) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "detach_: a view cannot be detached in place from what it is a view of; use "
+                    "detach()");
+    return nullptr;
+  }
   Py_CLEAR(t->grad_fn);
   t->output = 0;
   t->requires_grad = false;
@@ -266,6 +322,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     PyErr_SetString(PyExc_BufferError, "the tensor is not contiguous: use x.contiguous() first");
     return -1;
   }
+  if (a.storage->writer == kFirstGradient) a.storage->writer = nullptr;  // who knows from now on
   Exported* e = new Exported{a, {}, {}};
   for (int i = 0; i < a.ndim(); ++i) {
     e->shape[i] = Py_ssize_t(a.shape[i]);
@@ -302,6 +359,9 @@ PyGetSetDef getset[] = {
     {"is_leaf", get_is_leaf, nullptr, "Whether no recorded operation made it.", nullptr},
     {"grad", get_grad, set_grad, "Gradient that backward() has added up, or None.", nullptr},
     {"grad_fn", get_grad_fn, nullptr, "Node of the operation that made it, or None.", nullptr},
+    {"_base", get_base, nullptr, "The tensor that this is a view of, or None.", nullptr},
+    {"retains_grad", get_retains, nullptr, "Whether retain_grad() was called on it.", nullptr},
+    {"_retains", get_retains, set_retains, "The same, to be set.", nullptr},
     {"_output", get_output, nullptr, "Which output of grad_fn it is.", nullptr},
     {"_hooks", get_hooks, set_hooks, "Functions that see a leaf's gradient, or None.", nullptr},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
@@ -310,6 +370,7 @@ PyGetSetDef getset[] = {
 PyMethodDef methods[] = {
     {"_assign", assign, METH_O, "Share another tensor's elements from now on."},
     {"_become", become, METH_O, "Be a view of itself from now on."},
+    {"_data", data, METH_NOARGS, "The same elements, whose changes those who hold it do not see."},
     {"detach_", detach_in_place, METH_NOARGS, "Cut the tensor off its history, in place."},
     {nullptr, nullptr, 0, nullptr}};
 

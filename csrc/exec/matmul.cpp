@@ -319,14 +319,15 @@ double linear_backward_flops(const Call& c) {
 }
 
 const Op kOps[] = {
-    takes_bf16(
-        with_flops({"matmul", "Matrix product; leading dimensions are a batch and broadcast.",
-                    Kind::opaque, 2, 1, 1, 3, 0, true, prepare_matmul, execute_matmul, true},
-                   product_flops)),
-    takes_bf16(with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3, 1, 1, 3,
-                                     0, true, prepare_linear, execute_linear},
-                                    execute_linear_then, execute_linear_joined),
-                          product_flops)),
+    needing({2, 1}, takes_bf16(with_flops(
+                        {"matmul", "Matrix product; leading dimensions are a batch and broadcast.",
+                         Kind::opaque, 2, 1, 1, 3, 0, true, prepare_matmul, execute_matmul, true},
+                        product_flops))),
+    needing({2, 1},
+            takes_bf16(with_flops(with_then({"linear", "input @ weight.T + bias.", Kind::opaque, 3,
+                                             1, 1, 3, 0, true, prepare_linear, execute_linear},
+                                            execute_linear_then, execute_linear_joined),
+                                  product_flops))),
     takes_bf16(with_flops(
         with_then(
             {"linear_backward", "Gradients of linear for its input, weight and bias.", Kind::opaque,

@@ -1,6 +1,7 @@
 // An op as the executor sees it: how its outputs are made, how they are filled, and what its
 // derivative needs kept. Pointwise ops come from a PointwiseRecord; all others are one Op each.
 #pragma once
+#include <initializer_list>
 #include <string>
 
 #include "backtrail/pointwise.h"
@@ -99,6 +100,13 @@ constexpr Op with_then(Op op, void (*execute_then)(const Call&, const Then&),
 // Not followed by, nor joined with, others for that type.
 constexpr Op takes_bf16(Op op) {
   op.bf16 = true;
+  return op;
+}
+
+// The saved inputs that the gradient of each input reads; without it, each reads all.
+constexpr Op needing(std::initializer_list<uint32_t> needs, Op op) {
+  int j = 0;
+  for (uint32_t n : needs) op.needs[j++] = n;
   return op;
 }
 

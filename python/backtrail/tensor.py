@@ -16,10 +16,12 @@ from ._core import (
     TensorBase,
     apply,
     apply_,
+    first_gradient,
     full,
     get_default_dtype,
     item as _item,
     ops,
+    part_of_many,
     set_types,
     to_dlpack,
     tolist as _tolist,
@@ -97,7 +99,8 @@ class Tensor(Operators):
     def __iter__(self) -> Any:
         if self.ndim == 0:
             raise TypeError("iter: a 0-dim tensor cannot be iterated over")
-        return iter([apply(_SELECT, (self,), (0, i)) for i in range(self.shape[0])])
+        rows = [apply(_SELECT, (self,), (0, i)) for i in range(self.shape[0])]
+        return iter(part_of_many(rows))
 
     def __reversed__(self) -> Tensor:
         return apply(ops["flip"], (self,), ((0,),)) if self.ndim else self
@@ -173,7 +176,8 @@ class Tensor(Operators):
 
     @property
     def data(self) -> Tensor:
-        return TensorBase.__new__(Tensor, self)
+        """The same elements, outside the graph; its changes in place are not counted as changes."""
+        return self._data()
 
     @data.setter
     def data(self, other: Tensor) -> None:
@@ -186,7 +190,7 @@ class Tensor(Operators):
 
     def _ones_like(self) -> Tensor:
         if self.ndim == 0 and self.dtype is dtypes.float32:
-            return apply(_ALIAS, (_ONE,))
+            return first_gradient()
         return full(self.shape, 1, self.dtype)
 
     # ---- what it is
@@ -339,4 +343,3 @@ def method(function: F) -> F:
 
 
 set_types(Tensor, dtypes.ALL)
-_ONE = full((), 1.0, dtypes.float32)

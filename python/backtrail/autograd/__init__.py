@@ -4,7 +4,7 @@ hessian, and `gradcheck`."""
 from __future__ import annotations
 
 from .._core import is_grad_enabled, set_grad_enabled
-from . import definitions, derivatives, functional, graph, methods, recurrent
+from . import definitions, derivatives, functional, graph, methods, recurrent, views
 from .function import Function
 from .functional import hessian, jacobian, jvp, vjp
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_mode
@@ -32,5 +32,6 @@ __all__ = [
     "recurrent",
     "set_grad_enabled",
     "set_grad_mode",
+    "views",
     "vjp",
 ]

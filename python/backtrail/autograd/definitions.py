@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import dtypes
-from .._core import Node, full, set_grad_enabled, shares_memory
+from .._core import Node, full, is_first_gradient, set_grad_enabled
 from ..functions.creation import arange
 from ..functions.rules import rule
-from ..tensor import _ONE, Tensor, apply, ops
+from ..tensor import Tensor, apply, ops
 from .graph import gradients
 
 _ALIAS = ops["alias"]
@@ -228,7 +228,7 @@ def _linear_cross_entropy_fused(node: Node, grad: Tensor) -> Any:
             (ignore_index, smoothing, reduction, wanted),
         )
     else:
-        if not shares_memory(grad, _ONE):  # where backward() begins its gradient is this 1
+        if not is_first_gradient(grad):
             dx, dweight, dbias = dx * grad, dweight * grad, dbias * grad
         if input.dtype is not dx.dtype:
             dx, dweight, dbias = (g.to(input.dtype) for g in (dx, dweight, dbias))

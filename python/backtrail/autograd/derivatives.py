@@ -226,17 +226,6 @@ def _scatter_view(node: Node, grad: Tensor) -> Any:
     return (apply(_AS_STRIDED, (grad,), (node.shape(0), strides, offset)),)
 
 
-@rule("as_strided", "unfold")
-def _overlapping(node: Node, grad: Tensor) -> Any:
-    """The view's elements may be the same ones: add up by number."""
-    shape = node.shape(0)
-    n = _numel(shape)
-    numbers = arange(n).reshape(shape)
-    places = apply(node.op, (numbers,), node.attrs).reshape(-1)
-    zeros = full((n,), 0, grad.dtype)
-    return (apply(_INDEX_ADD, (zeros, places, grad.reshape(-1)), (0, 1)).reshape(shape),)
-
-
 # ---- matrix products
 
 
@@ -393,7 +382,9 @@ def _cat(node: Node, grad: Tensor) -> Any:
 
 
 @rule("split")
-def _split(node: Node, grads: list[Tensor | None]) -> Any:
+def _split(node: Node, grads: Any) -> Any:
+    if node.n_outputs == 1:
+        return (grads,)
     dtype = node.meta(0)[1]
     found = [full(node.shape(1 + i), 0, dtype) if g is None else g for i, g in enumerate(grads)]
     return (apply(ops["cat"], tuple(found), node.attrs[:1]),)

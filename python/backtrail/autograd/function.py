@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import Node, is_grad_enabled, set_grad_enabled
+from .._core import Node, check_recordable, is_grad_enabled, rebase, set_grad_enabled
 from ..functions.creation import zeros
+from ..functions.rules import fit_input
 from ..tensor import Tensor
 
 
@@ -15,6 +16,7 @@ class Context:
     def __init__(self) -> None:
         self._to_save: tuple[Any, ...] = ()
         self._non_differentiable: tuple[Any, ...] = ()
+        self._dirty: tuple[Any, ...] = ()
         self._node: Node | None = None
         self.needs_input_grad: tuple[bool, ...] = ()
 
@@ -31,7 +33,8 @@ class Context:
         self._non_differentiable = tensors
 
     def mark_dirty(self, *tensors: Tensor) -> None:
-        """Say which inputs were changed in place: no effect, versions are counted anyway."""
+        """Say which inputs were changed in place; they must be returned as outputs."""
+        self._dirty = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
         """Say whether gradients of unused outputs reach `backward` as zeros (they do) or None."""
@@ -73,15 +76,34 @@ class _FunctionOp:
             raise RuntimeError(
                 f"{self.name}.backward: returned {len(found)} gradients for {node.n_inputs} inputs"
             )
-        for i, (g, edge) in enumerate(zip(found, node.edges)):  # noqa: B905
-            if g is not None and edge is not None and g.shape != node.shape(i):
-                raise RuntimeError(
-                    f"{self.name}.backward: the gradient of input {i} has shape {tuple(g.shape)}; "
-                    f"expected {tuple(node.shape(i))}"
-                )
-        return found
+        return tuple(
+            None if g is None or edge is None else self._fitted(node, i, g)
+            for i, (g, edge) in enumerate(zip(found, node.edges))  # noqa: B905
+        )
+
+    def _fitted(self, node: Node, i: int, grad: Any) -> Tensor:
+        """Give the gradient of an input the input's dtype, and undo a broadcast."""
+        if not isinstance(grad, Tensor):
+            raise TypeError(
+                f"{self.name}.backward: the gradient of input {i} is {type(grad).__name__}; "
+                "expected a Tensor or None"
+            )
+        shape, dtype = node.meta(i)
+        if grad.shape == shape and grad.dtype is dtype:
+            return grad
+        if not _broadcasts(shape, grad.shape):
+            raise RuntimeError(
+                f"{self.name}.backward: the gradient of input {i} has shape {tuple(grad.shape)}; "
+                f"expected {tuple(shape)}"
+            )
+        return fit_input(node, i, grad)
 
     graph_vjp = vjp
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    added = len(to) - len(shape)
+    return added >= 0 and all(n in (1, m) for n, m in zip(shape, to[added:], strict=True))
 
 
 class Function:
@@ -118,13 +140,33 @@ class Function:
         if not (is_grad_enabled() and any(context.needs_input_grad)):
             return result
         outputs = result if isinstance(result, tuple) else (result,)
+        dirty = context._dirty
+        if dirty:
+            _check_dirty(cls.__name__, dirty, args, outputs)
+        changed = {id(t) for t in dirty}
         # An input that is returned as it is gets an identity of its own.
         outputs = tuple(
-            o.detach() if isinstance(o, Tensor) and any(o is a for a in args) else o
+            o.detach()
+            if isinstance(o, Tensor) and id(o) not in changed and any(o is a for a in args)
+            else o
             for o in outputs
         )
         skipped = {id(o) for o in context._non_differentiable}
         hung = tuple(o if id(o) not in skipped else None for o in outputs)
         Node(_FunctionOp(cls, context), args, hung, (), context._to_save)
         context._to_save = ()
+        for t in dirty:
+            rebase(t)
         return outputs if isinstance(result, tuple) else outputs[0]
+
+
+def _check_dirty(name: str, dirty: Any, args: Any, outputs: Any) -> None:
+    """Refuse what cannot be changed in place in the graph."""
+    for t in dirty:
+        if not any(t is a for a in args):
+            raise RuntimeError(f"{name}: mark_dirty is for inputs that were changed in place")
+        if not any(t is o for o in outputs):
+            raise RuntimeError(
+                f"{name}: an input that forward changed in place must be one of its outputs"
+            )
+        check_recordable(name, t)

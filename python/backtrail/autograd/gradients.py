@@ -52,8 +52,18 @@ def backward(
     create_graph: bool = False,
     inputs: Any = None,
 ) -> None:
-    """Add the gradients of several tensors to the `grad` of every leaf that led to them."""
+    """Add the gradients of several tensors to the `grad` of every leaf that led to them.
+
+    With `inputs`, to the `grad` of those only, which need not be leaves.
+    """
     outs = as_list(tensors)
     weights = [None] * len(outs) if grad_tensors is None else as_list(grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
-    graph.backward(outs, weights, keep, create_graph, None if inputs is None else as_list(inputs))
+    ins = None if inputs is None else as_list(inputs)
+    if ins is not None:
+        if not ins:
+            raise RuntimeError("backward: inputs is empty; leave it out to fill every leaf")
+        for i, x in enumerate(ins):
+            if not x.requires_grad:
+                raise RuntimeError(f"backward: input {i} does not require grad")
+    graph.backward(outs, weights, keep, create_graph, ins)

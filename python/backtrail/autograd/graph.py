@@ -11,7 +11,18 @@ from operator import attrgetter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from .._core import Node, accumulate, add_grads, add_to, apply, ops, set_grad_enabled
+from .._core import (
+    Node,
+    TensorBase,
+    accumulate,
+    add_grads,
+    add_to,
+    apply,
+    enter_walk,
+    leave_walk,
+    ops,
+)
+from .hooks import observe, run_after, run_before, run_hooks
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Node", "backward", "gradients", "toposort"]
 
-_ADD, _ALIAS = ops["add"], ops["alias"]
+_ADD, _ALIAS, _CAST = ops["add"], ops["alias"], ops["cast"]
 _sequence = attrgetter("sequence")
 
 
@@ -57,25 +68,35 @@ def backward(
     create_graph: bool = False,
     inputs: Sequence[Tensor] | None = None,
 ) -> None:
-    """Add d(tensors)/d(leaf), contracted with `grads`, to `leaf.grad` for every leaf."""
-    wanted = None if inputs is None else {id(t) for t in inputs}
-    targets: _Targets | None = None if inputs is None else ({}, inputs)
-    pending = _walk(tensors, grads, retain_graph, create_graph, targets)
+    """Add d(tensors)/d(leaf), contracted with `grads`, to `leaf.grad` for every leaf.
+
+    With `inputs`, only for those, which need not be leaves.
+    """
+    targets: _Targets | None = None
+    if inputs is not None:
+        targets = {(t.grad_fn, t._output): None for t in inputs if t.grad_fn is not None}, inputs
+    found = _walk(tensors, grads, retain_graph, create_graph, targets)
+    if targets is not None:
+        wanted = {id(t): t for t in targets[1]}
+        inner = [(t, targets[0].get((t.grad_fn, t._output))) for t in wanted.values()]  # type: ignore[arg-type]
+        found = {leaf: grad for leaf, grad in found.items() if id(leaf) in wanted}
+        found.update((t, grad) for t, grad in inner if grad is not None)
     taken: set[int] = set()
-    for leaf, grad in pending.items():
-        if wanted is not None and id(leaf) not in wanted:
-            continue
-        hooks = leaf._hooks
+    for leaf, grad in found.items():
+        hooks = leaf._hooks if leaf.grad_fn is None else None
         if hooks:
-            grad = _run_hooks(hooks, grad)
+            grad = run_hooks(hooks, grad)
         if create_graph:
             leaf.grad = grad if leaf.grad is None else apply(_ADD, (leaf.grad, grad))
         else:
             # A rule may have returned one object twice: no two leaves may share their gradient.
-            if id(grad) in taken or hooks:
+            if id(grad) in taken or hooks or targets is not None:
                 grad = apply(_ALIAS, (grad,))
             taken.add(id(grad))
             accumulate(leaf, grad)
+        if hooks is not None:
+            for hook in list(hooks.after):
+                hook(leaf)
 
 
 def gradients(
@@ -95,7 +116,7 @@ def gradients(
     for t in inputs:
         grad = pending.get(t) if t.grad_fn is None else captured[t.grad_fn, t._output]
         if leaf_hooks and grad is not None and t.grad_fn is None and t._hooks:
-            grad = _run_hooks(t._hooks, grad)
+            grad = run_hooks(t._hooks, grad)
         found.append(grad)
     return found
 
@@ -123,7 +144,7 @@ def _walk(
     if targets is not None:
         captured, inputs = targets
         needed = _leading_to(order, inputs)
-    before = set_grad_enabled(create_graph)
+    before = enter_walk(create_graph)
     try:
         for node in order:
             grad = pending.pop(node, None)
@@ -131,14 +152,18 @@ def _walk(
                 continue
             hooks = node.hooks
             if hooks is not None or captured:
-                grad = _observe(node, grad, hooks, captured)
+                grad = observe(node, grad, hooks, captured)
             walked = node
             if needed is not None:
                 if node not in needed:
                     continue
                 walked = needed[node]
             op = node.op
+            if hooks is not None:
+                grad = run_before(node, grad, hooks)
             found = op.graph_vjp(walked, grad) if create_graph else op.vjp(walked, grad)
+            if hooks is not None:
+                found = run_after(node, found, grad, hooks)
             if not retain_graph:
                 node.release()
             for i, edge in enumerate(walked.edges):
@@ -151,7 +176,7 @@ def _walk(
                             _add(pending, edge, node.edge_outputs[i], g)
             found = g = None  # gone before the next rule makes its gradients
     finally:
-        set_grad_enabled(before)
+        leave_walk(before)
     return pending
 
 
@@ -168,11 +193,15 @@ def _initial(tensor: Tensor, grad: Tensor | None) -> Tensor:
                 f"{tuple(tensor.shape)}: pass gradient="
             )
         return tensor._ones_like()
+    if not isinstance(grad, TensorBase):
+        raise TypeError(f"backward: a gradient is a Tensor or None; got {type(grad).__name__}")
     if grad.shape != tensor.shape:
         raise RuntimeError(
             f"backward: the gradient has shape {tuple(grad.shape)}, the tensor "
             f"{tuple(tensor.shape)}; they must be equal"
         )
+    if grad.dtype is not tensor.dtype:
+        return apply(_CAST, (grad,), (tensor.dtype.code,))
     return apply(_ALIAS, (grad,))
 
 
@@ -206,31 +235,3 @@ def _leading_to(order: Sequence[Node], inputs: Sequence[Tensor]) -> dict[Node, N
         if any(e is not None for e in edges):
             needed[node] = node.narrowed(edges) if any(unneeded) else node
     return needed
-
-
-def _observe(
-    node: Node, grad: Any, hooks: dict[int, list[Any]] | None, captured: dict[Any, Any]
-) -> Any:
-    """Show the complete gradient of each output to its hooks; keep those that were asked for."""
-    many = node.n_outputs > 1
-    for output in range(node.n_outputs):
-        g = grad[output] if many else grad
-        if g is None:
-            continue
-        if hooks and output in hooks:
-            g = _run_hooks(hooks[output], g)
-            if many:
-                grad[output] = g
-            else:
-                grad = g
-        if (node, output) in captured:
-            captured[node, output] = g
-    return grad
-
-
-def _run_hooks(hooks: Iterable[Any], grad: Tensor) -> Tensor:
-    for hook in list(hooks):
-        result = hook(grad)
-        if result is not None:
-            grad = result
-    return grad

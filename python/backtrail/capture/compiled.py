@@ -31,7 +31,7 @@ from .._core import (
 from ..autograd.graph import gradients, toposort
 from ..dtypes import device, dtype
 from ..functions.creation import zeros_like
-from ..tensor import _ONE, Tensor
+from ..tensor import Tensor
 from .plan import Plan
 from .watch import Calls, Survey, survey
 
@@ -39,7 +39,6 @@ __all__ = ["CaptureError", "Compiled", "compile"]
 
 _MOST_PLANS = 16  # kept at a time, of one function
 _MOST_CAPTURES = 64  # of one function, when hardly any is used again
-_CONSTANTS = {storage_serial(_ONE)}  # tensors of our own that never change
 
 
 class CaptureError(RuntimeError):
@@ -139,7 +138,7 @@ class Compiled:
         """Add the plan of a call; returns why that cannot be, or an empty string."""
         tensors: list[Tensor] = []
         _tensors_in((args, kwargs), tensors)
-        known = after.serials | _CONSTANTS | {storage_serial(t) for t in tensors}
+        known = after.serials | {storage_serial(t) for t in tensors}
         outputs: list[Tensor] = []
         _tensors_in(result, outputs)
         live = any(map(_is_live, outputs))

@@ -398,6 +398,8 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = src.to(self.dtype)
     if src.shape != self.shape:
         src = src.expand(*self.shape)
+    if self.grad_fn is not None and self._base is None:  # what was there has a gradient: 0
+        return apply_(ops["fill"], (self, src), (), self)
     return apply_(ops["clone"], (src,), (), self)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
-from .._core import is_grad_enabled
 from ..tensor import Tensor, apply, apply_, method, ops
-from .creation import arange, full, tensor
+from .creation import full, tensor
 from .forms import in_place
 from .indices import WHOLE, parse
 from .returns import ValuesIndices, returned
@@ -70,30 +69,25 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
     spec, tensors = parse(self, index)
     value = _value(self, value)
-    if not (is_grad_enabled() and (self.requires_grad or value.requires_grad)):
-        target = _basic(self.detach(), spec)
-        if tensors:
-            target, first, indices = _arrange(target, tensors)
-            shape = (
-                *target.shape[:first],
-                *indices[0].shape,
-                *target.shape[first + len(indices) :],
-            )
-            value = apply(_INDEX_PUT, (target, _fit(value.detach(), shape), *indices), (first, 0))
-        target.copy_(_fit(value, target.shape))
+    target = _basic(self, spec)
+    if not tensors:
+        if not _is_same_view(value, target):  # x[i] += 1 has done it already
+            target.copy_(_fit(value, target.shape))
         return
-    # In the graph the tensor must have one node: number the elements to write and put them there.
-    places = _basic(arange(self._numel).reshape(self.shape), spec)
-    if tensors:
-        places, first, indices = _arrange(places, tensors)
-        places = apply(_INDEX, (places, *indices), (first,))
-    value = _fit(value, places.shape).reshape(-1)
-    places = places.reshape(-1)
-    along = []
-    for size in reversed(self.shape):
-        along.append(places % size)
-        places = places // size
-    apply_(_INDEX_PUT, (self, value, *reversed(along)), (0, 0), self)
+    target, first, indices = _arrange(target, tensors)
+    shape = (*target.shape[:first], *indices[0].shape, *target.shape[first + len(indices) :])
+    apply_(_INDEX_PUT, (target, _fit(value, shape), *indices), (first, 0), target)
+
+
+def _is_same_view(value: Tensor, target: Tensor) -> bool:
+    """Whether both are views of one base that show the same elements, in the graph too."""
+    return (
+        value._base is not None
+        and value._base is target._base
+        and value._offset == target._offset
+        and value._strides == target._strides
+        and value.shape == target.shape
+    )
 
 
 def _value(self: Tensor, value: Any) -> Tensor:

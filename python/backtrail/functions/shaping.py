@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
-from .._core import result_type
+from .._core import part_of_many, result_type
 from ..dtypes import int64
 from ..tensor import Tensor, apply, method, ops
 from .creation import empty, tensor
@@ -265,6 +265,8 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Cut a dimension into views of one size (the last may be smaller), or of the sizes listed."""
     input = tensor
+    if input.ndim == 0:
+        raise RuntimeError("split: a 0-dim tensor has no dimension to split")
     size = input.shape[dim]
     if isinstance(split_size_or_sections, int):
         step = split_size_or_sections
@@ -284,7 +286,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     for n in cuts:
         parts.append(apply(_SLICE, (input,), (dim, start, start + n, 1)))
         start += n
-    return tuple(parts)
+    return part_of_many(tuple(parts))
 
 
 def _split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
@@ -299,13 +301,16 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Cut a dimension into at most `chunks` views of equal size (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: got {chunks} chunks; expected at least 1")
+    if input.ndim == 0:
+        raise RuntimeError("chunk: a 0-dim tensor has no dimension to split")
     return split(input, max(1, -(-input.shape[dim] // chunks)), dim)
 
 
 @method
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Return the views at every index of a dimension."""
-    return tuple(apply(_SELECT, (input,), (dim, i)) for i in range(input.shape[dim]))
+    views = tuple(apply(_SELECT, (input,), (dim, i)) for i in range(input.shape[dim]))
+    return part_of_many(views)
 
 
 def _joined(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -63,10 +63,11 @@ input, dim, index: index_select
 input, dim, index, *, out: index_select
 input, dim, index, *, sparse_grad: gather
 input, dim, index, *, sparse_grad, out: gather
+input, dim, index, source: index_copy
 input, dim, index, source, *, alpha: index_add
 input, dim, index, src: scatter scatter_add
 input, dim, index, src, *, reduce: scatter
-input, dim, index, value: scatter
+input, dim, index, value: index_fill scatter
 input, dim, index, value, *, reduce: scatter
 input, dim, keepdim: all amax amin any argmax argmin logsumexp max median min
 input, dim, keepdim, *, dtype: mean prod sum
@@ -94,6 +95,7 @@ input, kernel_size, stride, padding, ceil_mode, count_include_pad: avg_pool1d
 input, kernel_size, stride, padding, dilation, ceil_mode: max_pool1d max_pool2d
 input, mask: masked_select
 input, mask, *, out: masked_select
+input, mask, source: masked_scatter
 input, mask, value: masked_fill
 input, mat1, mat2, *, beta, alpha: addmm
 input, mat1, mat2, *, beta, alpha, out: addmm
@@ -195,10 +197,11 @@ dim, *, dtype: cumprod cumprod_ cumsum cumsum_
 dim, descending: argsort sort
 dim, index: index_select
 dim, index, *, sparse_grad: gather
+dim, index, source: index_copy index_copy_
 dim, index, source, *, alpha: index_add index_add_
 dim, index, src: scatter scatter_ scatter_add scatter_add_
 dim, index, src, *, reduce: scatter scatter_
-dim, index, value: scatter scatter_
+dim, index, value: index_fill index_fill_ scatter scatter_
 dim, index, value, *, reduce: scatter scatter_
 dim, keepdim: all amax amin any argmax argmin logsumexp max median min
 dim, keepdim, *, dtype: mean prod sum
@@ -209,6 +212,7 @@ dimension, size, step: unfold
 dims: flip permute tile
 end, weight: lerp lerp_
 exponent: pow pow_
+fill_value, wrap: fill_diagonal_
 from, to: random_ uniform_
 gradient, retain_graph, create_graph: backward
 index: take
@@ -216,6 +220,7 @@ k, dim, keepdim: kthvalue
 k, dim, largest, sorted: topk
 lambd: exponential_
 mask: masked_select
+mask, source: masked_scatter masked_scatter_
 mask, value: masked_fill masked_fill_
 mat1, mat2, *, beta, alpha: addmm addmm_
 mat2: bmm mm

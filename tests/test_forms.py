@@ -36,7 +36,7 @@ ALIAS = {
 OTHERS = {
     *("apply", "bernoulli", "copy", "detach", "exponential", "fill", "normal", "random"),
     *("requires_grad", "share_memory", "uniform", "zero", "fill_diagonal", "set", "resize"),
-    *("map", "geometric", "cauchy", "log_normal", "put", "index_put", "as_strided", "resize_as"),
+    *("map", "geometric", "cauchy", "log_normal", "put", "index_put", "resize_as"),
 }
 D = bt.float64
 
@@ -59,6 +59,7 @@ INDEX = bt.tensor([[0, 1, 0], [1, 0, 1]])
 ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "addbmm": lambda: (numbers(4, 2, 5), numbers(4, 5, 3)),
     "addmm": lambda: (numbers(2, 4), numbers(4, 3)),
+    "as_strided": lambda: ((3, 2), (1, 3)),
     "baddbmm": lambda: (numbers(2, 2, 4), numbers(2, 4, 3)),
     "clamp": lambda: (0.3, 0.6),
     "clamp_max": lambda: (0.6,),

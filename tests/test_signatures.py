@@ -110,3 +110,31 @@ def test_searches_and_repetitions() -> None:
         line.repeat_interleave(bt.tensor([1, 2]))
     assert bt.randint(high=1, size=(2,)).tolist() == [0, 0]
     assert bt.randint_like(line, high=1).tolist() == [0, 0, 0]
+
+
+def test_values_are_put_at_places() -> None:
+    x = bt.arange(6.0).reshape(2, 3)
+    assert x.index_fill(1, bt.tensor([0, -1]), 9).tolist() == [[9, 1, 9], [9, 4, 9]]
+    assert x.index_copy(0, bt.tensor([1]), bt.ones(1, 3)).tolist() == [[0, 1, 2], [1, 1, 1]]
+    mask = bt.tensor([True, False, True])
+    source = bt.tensor([7.0, 8.0, 9.0, 10.0, 11.0])
+    assert x.masked_scatter(mask, source).tolist() == [[7, 1, 8], [9, 4, 10]]
+    assert x.clone().fill_diagonal_(7).tolist() == [[7, 1, 2], [3, 7, 5]]
+    tall = bt.zeros(5, 2).fill_diagonal_(1, wrap=True)
+    assert tall.tolist() == [[1, 0], [0, 1], [0, 0], [1, 0], [0, 1]]
+    assert bt.zeros(5, 2).fill_diagonal_(1).tolist() == [[1, 0], [0, 1], [0, 0], [0, 0], [0, 0]]
+    cube = bt.zeros(2, 2, 2).fill_diagonal_(3.0)
+    assert cube.tolist() == [[[3, 0], [0, 0]], [[0, 0], [0, 3]]]
+    assert bt.tensor(2.0).index_fill(0, bt.tensor([0]), 1.0).tolist() == 1.0
+    for wrong in (
+        lambda: x.index_copy(0, bt.tensor([1]), bt.ones(2, 3)),
+        lambda: x.index_fill(0, bt.tensor([1.0]), 0.0),
+        lambda: x.index_fill(2, bt.tensor([1]), 0.0),
+        lambda: x.index_fill(0, bt.tensor([2]), 0.0),
+    ):
+        with pytest.raises(IndexError):
+            wrong()
+    with pytest.raises(RuntimeError, match="4 places for the 2 elements"):
+        x.masked_scatter(mask, bt.ones(2))
+    with pytest.raises(RuntimeError, match="expected two dimensions"):
+        bt.zeros(2, 3, 2).fill_diagonal_(1)

@@ -158,3 +158,9 @@ def test_calls_by_position_and_by_name_agree_with_pytorchs(name: str) -> None:
     by_name = named_call(name, args) if name in rows(FUNCTIONS) else None
     if by_name is not None:
         assert close(flat(getattr(bt, name)(**by_name)), expected)
+
+
+def test_every_in_place_method_is_there_whose_function_is() -> None:
+    theirs_ = {n[:-1] for n in dir(torch.Tensor) if n.endswith("_") and n[0] != "_"}
+    lacking = {n for n in theirs_ if hasattr(bt.Tensor, n) and not hasattr(bt.Tensor, n + "_")}
+    assert lacking <= {"apply", "map"}

@@ -38,6 +38,7 @@ from .convolution import *
 from .elementwise import *
 from .indexing import *
 from .linalg import *
+from .placing import *
 from .pooling import *
 from .reductions import *
 from .shaping import *

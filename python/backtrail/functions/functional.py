@@ -20,6 +20,7 @@ from .forms import (
 )
 from .indexing import *  # noqa: F403
 from .linalg import *  # noqa: F403
+from .placing import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .reductions import *  # noqa: F403
 from .shaping import *  # noqa: F403
@@ -61,7 +62,7 @@ IN_PLACE = _words("""
     masked_scatter mvlgamma nan_to_num polygamma pow put renorm round scatter scatter_add
     scatter_reduce tril triu true_divide
 """)
-VIEWS_IN_PLACE = _words("squeeze swapaxes swapdims t transpose unsqueeze")
+VIEWS_IN_PLACE = _words("as_strided squeeze swapaxes swapdims t transpose unsqueeze")
 
 # Functions and methods along a dimension that NumPy's users may call `axis`; where calls must be
 # quick (sum, mean, max, min, softmax) a method has the parameter itself.

@@ -13,6 +13,7 @@ from .convolution import *
 from .elementwise import *
 from .indexing import *
 from .linalg import *
+from .placing import *
 from .pooling import *
 from .reductions import *
 from .shaping import *
@@ -123,6 +124,8 @@ __all__ = [
     "hardswish",
     "hstack",
     "index_add",
+    "index_copy",
+    "index_fill",
     "index_select",
     "inner",
     "isclose",
@@ -148,6 +151,7 @@ __all__ = [
     "logsumexp",
     "lt",
     "masked_fill",
+    "masked_scatter",
     "masked_select",
     "matmul",
     "max",
@@ -552,6 +556,11 @@ def index_add(
     out: Any = None,
 ) -> Tensor:
     """Add alpha times the slices of source at a 1-d index along dim. `out=` takes a tensor to write to."""
+
+def index_copy(
+    input: Tensor, dim: builtins.int, index: Tensor, source: Tensor, *, out: Any = None
+) -> Tensor:
+    """Put the slices of source in those of a dimension that a 1-d index names. `out=` takes a tensor to write to."""
 
 def index_select(input: Tensor, dim: builtins.int, index: Tensor, *, out: Any = None) -> Tensor:
     """Take the slices of a dimension named by a 1-d index. `out=` takes a tensor to write to."""

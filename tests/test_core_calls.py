@@ -48,19 +48,19 @@ def test_wrong_arguments_are_type_errors_in_plain_words(name: str) -> None:
     [
         (
             lambda: _core.full((2, "a"), 1, bt.float32),
-            r"full: shape\[1\] must be an int .* got str",
+            r"full: size\[1\] must be an int .* got str",
         ),
         (
             lambda: _core.full("ab", 1, bt.float32),
-            "full: shape must be a sequence of ints; got str",
+            "full: size must be a sequence of ints; got str",
         ),
         (
             lambda: _core.full((2.0,), 1, bt.float32),
-            r"full: shape\[0\] must be an int .* got float",
+            r"full: size\[0\] must be an int .* got float",
         ),
         (
             lambda: _core.full((2**70,), 1, bt.float32),
-            r"full: shape\[0\] must be an int of 64 bits",
+            r"full: size\[0\] must be an int of 64 bits",
         ),
         (
             lambda: _core.empty((2,), "float32"),

@@ -20,7 +20,7 @@ SOURCE = Path(__file__).with_name("extension_kinds.cpp")
 @pytest.fixture(scope="module")
 def ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("kinds")
-    return load(SOURCE, build_directory=folder, extra_cflags=["-O1"])
+    return load(SOURCE, build_directory=folder, extra_cflags=["-O0"])
 
 
 def leaf(*shape: int, low: float = -1.0, high: float = 1.0, seed: int = 0) -> bt.Tensor:

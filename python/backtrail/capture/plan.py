@@ -76,25 +76,28 @@ def _tensors(value: Any) -> list[Any]:
 
 
 def _table(plan: dict[str, Any], seconds: list[float] | None) -> str:
+    from textwrap import fill
+
+    names, writes = (35, 19) if seconds is None else (21, 16)  # 80 columns in all
     nodes = plan["nodes"]
     lines = []
     total = sum(seconds) if seconds else 0.0
     for i, node in enumerate(nodes):
         name = " + ".join(_runs(node["ops"]))
-        if len(name) > 44:
-            name = name[:41] + "..."
+        if len(name) > names:
+            name = name[: names - 3] + "..."
         shapes = ", ".join("x".join(map(str, shape)) or "()" for shape, _, _ in node["outputs"])
-        if len(shapes) > 28:
-            shapes = shapes[:25] + "..."
+        if len(shapes) > writes:
+            shapes = shapes[: writes - 3] + "..."
         work = "  ".join(f"{_short(node[kind]):>7s}" for kind in ("flops", "bytes"))
-        line = f"{i:4d}  {name:44s}  {shapes:28s}  {work}"
+        line = f"{i:3d}  {name:{names}s}  {shapes:{writes}s}  {work}"
         if seconds is not None:
             share = seconds[i] / total if total else 0.0
-            line += f"  {seconds[i] * 1e6:10.2f}  {share:6.1%}"
+            line += f"  {seconds[i] * 1e6:8.2f}  {share:6.1%}"
         lines.append(line)
-    head = f"{'':4s}  {'computes':44s}  {'writes':28s}  {'FLOPs':>7s}  {'bytes':>7s}"
+    head = f"{'':3s}  {'computes':{names}s}  {'writes':{writes}s}  {'FLOPs':>7s}  {'bytes':>7s}"
     if seconds is not None:
-        head += f"  {'us':>10s}  {'share':>6s}"
+        head += f"  {'us':>8s}  {'share':>6s}"
     fused = sum(len(n["ops"]) for n in nodes if n["kind"] == "fused")
     groups = sum(n["kind"] == "fused" for n in nodes)
     tail = [
@@ -105,7 +108,7 @@ def _table(plan: dict[str, Any], seconds: list[float] | None) -> str:
     ]
     if seconds is not None:
         tail.append(f"{total * 1e6:,.1f} us in all nodes")
-    return "\n".join([head, *lines, *tail])
+    return "\n".join([head, *lines, *(fill(line, 80) for line in tail)])
 
 
 def _runs(names: list[str]) -> list[str]:

@@ -9,12 +9,13 @@ tensor([2., 4.])
 
 from __future__ import annotations
 
+from . import _quiet as _quiet  # isort: skip  # before all that takes time
+
 import builtins
 from importlib import import_module
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
-from . import _quiet as _quiet  # isort: skip
 from . import _core
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_mode
 from .dtypes import (

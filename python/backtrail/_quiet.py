@@ -14,7 +14,6 @@ from _signal import (  # type: ignore[import-not-found]
     getsignal,
     signal,
 )
-from contextlib import suppress
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
 
@@ -38,5 +37,7 @@ def _leave(*_: object) -> None:
 
 
 if is_command() and getsignal(SIGINT) is default_int_handler:
-    with suppress(ValueError):  # not the main thread
+    try:  # noqa: SIM105 (before anything more is imported)
         signal(SIGINT, _leave)
+    except ValueError:  # not the main thread
+        pass

@@ -37,7 +37,8 @@ def save_loss_curve(history: History, out: Path, title: str, vocab_size: int) ->
         color="#b0552b",
         fontsize=9,
     )
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # "$" in a file's name
+    # Above the legend; and "$" in a file's name is no formula.
+    axes.set_title(title, loc="left", fontsize=11, pad=24, parse_math=False)
     axes.set_ylabel("loss (nats per character)")
     path = picture_of(out)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 import shlex
 import sys
 import time
@@ -340,13 +341,9 @@ def _evaluation(trained: Trained, found: Corpus) -> Any:
 
 
 def _diverged(history: History, vocab_size: int) -> bool:
-    """Whether the run ended worse than it began, and worse than guessing blindly."""
-    losses = history.losses
-    last = min(100, len(losses) // 2)
-    if last < 10:
-        return False
-    end = history.mean_loss(last)
-    return end > math.log(vocab_size) and end > sum(losses[:last]) / last
+    """Whether the run ended clearly worse than guessing blindly, which is where one begins."""
+    last = min(100, len(history.losses) // 2)
+    return last >= 10 and history.mean_loss(last) > 1.1 * math.log(vocab_size)
 
 
 # What is printed
@@ -376,7 +373,9 @@ def _print_header(plan: Plan, trained: Trained, found: Corpus, chosen: bool) -> 
         f"{many(settings['n_head'], 'head')}, width {settings['n_embd']}, block size {size}"
     )
     print(entry("model", shape))
-    name = str(plan.data) if plan.data else "first names, of the 1990 US census"
+    name = "first names, of the 1990 US census"
+    if plan.data:
+        name = min(str(plan.data), os.path.relpath(plan.data), key=len)
     kept = len(found.documents) + len(found.held_out)
     held = len(found.held_out)
     if found.kind == "windows":
@@ -388,8 +387,8 @@ def _print_header(plan: Plan, trained: Trained, found: Corpus, chosen: bool) -> 
     out_of_it = f", {held:,} of them held out" if held else ""
     print(entry("data", f"{name}: {what}{out_of_it}, {vocabulary} tokens in the vocabulary"))
     if found.kind == "windows" and chosen:
-        print(entry("", "Most lines are long, so it is taken in windows; --text lines takes each"))
-        print(entry("", "line by itself."))
+        why = "Most lines are long, so it is taken in windows; --text lines takes each by itself."
+        print(entry("", why))
     longer = sum(len(document) >= size for document in found.documents)
     if found.kind == "lines" and longer:
         are = "is" if longer == 1 else "are"
@@ -413,16 +412,20 @@ def _print_header(plan: Plan, trained: Trained, found: Corpus, chosen: bool) -> 
 
 def _print_results(history: History, wall: float) -> None:
     steps, last = len(history.losses), min(100, len(history.losses))
-    mean = history.mean_loss()
-    print(f"\nloss     {history.losses[-1]:.4f}, over the last {many(last, 'step')} {mean:.4f}")
+    mean = _shown(history.mean_loss())
+    print(f"\nloss     {_shown(history.losses[-1])}, over the last {many(last, 'step')} {mean}")
     if history.evaluations:
         values = history.metric("validation loss")
         best = min(values, key=lambda pair: pair[1])
-        text = f"{values[-1][1]:.4f} on what was held out"
+        text = f"{_shown(values[-1][1])} on what was held out"
         if best[0] != values[-1][0]:
-            text += f"; it was best at step {best[0]:,}, {best[1]:.4f}"
+            text += f"; it was best at step {best[0]:,}, {_shown(best[1])}"
         print(entry("", text))
     print(f"time     {wall:.2f} s, {1e6 * history.seconds / steps:,.0f} us a step\n")
+
+
+def _shown(loss: float) -> str:
+    return f"{loss:.4f}" if loss < 1000 else f"{loss:.3g}"
 
 
 def _print_inventions(trained: Trained, found: Corpus, seed: int) -> None:

@@ -49,9 +49,15 @@ def test_every_example_runs_after_those_before_it(
 
 def test_the_package_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (command,) = blocks("sh")
+    command, package = blocks("sh")
     assert command.startswith("backtrail ")
     assert cli.main(command.split()[1:]) == 0
+    # Backtrail itself is on no index that pip could fetch it from for a build.
+    ours = (tmp_path / "squash" / "README.md").read_text()
+    lines = package.splitlines() + re.findall(r"^pip .*", ours, re.M)
+    builds = [line for line in lines if re.match(r"pip (install|wheel) .*\.", line)]
+    assert len(builds) == 4
+    assert all(" --no-build-isolation " in line for line in builds)
     lists = (tmp_path / "squash" / "CMakeLists.txt").read_text()
     (build,) = blocks("cmake")
     assert all(line in lists for line in build.splitlines())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import backtrail as bt
 import pytest
 import test_train as fit_is_called_in
 from backtrail import Tensor, nn
+from backtrail.train import fit
 from test_train import mse, run, same
 
 
@@ -32,3 +34,38 @@ def test_what_cannot_be_captured_goes_on_without() -> None:
 
     with pytest.warns(UserWarning, match="with counts .*changes `seen`.*goes on without capture"):
         assert same(run(loss_fn=counts), whole)
+
+
+def test_hooks_of_the_optimizer_are_called_at_each_step() -> None:
+    bt.manual_seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = bt.optim.SGD(model.parameters(), lr=0.1)
+    calls: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    batches = [(bt.ones(1, 2), bt.ones(1, 1))]
+    fit(model, mse, batches, optimizer, steps=7, progress=False)
+    assert len(calls) == 7
+
+
+def test_views_of_one_tensor_are_replayed() -> None:
+    """The usual list of batches: pieces of the data, which all lie in one memory."""
+    x = bt.rand(32, 2)
+    batches = [(x[i : i + 4], x[i : i + 4].sum(1, keepdim=True)) for i in range(0, 32, 4)]
+    runs: list[int] = []
+
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return mse(model, batch) + 0 * note()
+
+    class Note:
+        def __call__(self) -> int:
+            return 0
+
+        def _watched(self) -> list[object]:
+            runs.append(1)  # looked into when a call is captured
+            return []
+
+    note = Note()
+    model = nn.Linear(2, 1)
+    optimizer = bt.optim.SGD(model.parameters(), lr=0.1)
+    fit(model, loss_fn, batches, optimizer, steps=40, progress=False)
+    assert 0 < len(runs) <= 6

@@ -81,6 +81,7 @@ def restore(
                     del kept[i]
                     break
         history.losses = state["losses"].tolist()
+        optimizer._opt_called = bool(history.losses)  # it stepped before the schedule did
         history.evaluations = [(step, value) for step, value in state["evaluations"]]
         history.epochs = list(state["epochs"])
         history.seconds, history.tokens = state["seconds"], state["tokens"]

@@ -12,6 +12,7 @@ from ..functions.random import default_generator
 from ..nn import Module
 from ..nn.utils import clip_grad_norm_
 from ..optim import Optimizer
+from ..optim.hooks import everywhere
 from ..tensor import Tensor
 from .interrupt import Signals
 
@@ -146,8 +147,14 @@ def _can_be_captured(optimizer: Optimizer) -> bool:
     """Whether replays do all that the optimizer's step does.
 
     Not those of optimizers that count in Python, of settings that are tensors, and of a `step`
-    that is the user's.
+    or hooks that are the user's.
     """
+    hooks = (
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+        everywhere.before,
+        everywhere.after,
+    )
     settings = [
         group[name] for group in optimizer.param_groups for name in optimizer._live_settings
     ]
@@ -156,4 +163,5 @@ def _can_be_captured(optimizer: Optimizer) -> bool:
         bool(numbers)
         and all(isinstance(x, (int, float)) for x in numbers)
         and "step" not in vars(optimizer)
+        and not any(hooks)
     )

@@ -243,3 +243,13 @@ def test_an_operator_is_one_call_of_python() -> None:
 
     x = bt.ones(2)
     assert python_calls(lambda: x + x) == 2  # the lambda, and the operator
+
+
+def test_logic_takes_numbers_for_their_truth() -> None:
+    x, y = bt.tensor([0.0, 2.0, -0.5]), bt.tensor([1, 0, 3])
+    assert bt.logical_and(x, y).tolist() == [False, False, True]
+    assert bt.logical_or(x, y).tolist() == [True, True, True]
+    assert bt.logical_xor(x, y).tolist() == [True, True, False]
+    assert bt.logical_not(x).tolist() == [True, False, False]
+    with pytest.raises(RuntimeError, match="expected bools"):
+        bt.where(x, x, x)

@@ -98,13 +98,15 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   Operand in[kMaxInputs];
   Promotion types;
   const Array* first = nullptr;
+  // Logic takes any number for its truth; a choice between values wants a bool.
+  const bool all_masks = r.mask_inputs == (1u << n) - 1;
   bool same_shape = true, fits = true;
   for (int j = 0; j < n; ++j) {
     PyObject* o = PyTuple_GET_ITEM(inputs, j);
     const bool mask = r.mask_inputs >> j & 1;
     if (is_tensor(o)) {
       const Array& a = as_tensor(o)->array;
-      if (mask && is_floating(a.dtype))
+      if (mask && is_floating(a.dtype) && !all_masks)
         fail(ErrorKind::runtime, "%s: input %d is %s; expected bools", op.name, j,
              dtype_name(a.dtype));
       in[j].array = &a;

@@ -6,7 +6,15 @@ from typing import Any
 
 from .._core import adam_step, pause_capture, resume_capture
 from ..functions.creation import zeros_like
-from .optimizer import Count, Optimizer, Params, beta, check_implementation, check_settings
+from .optimizer import (
+    Count,
+    Optimizer,
+    Params,
+    beta,
+    check_implementation,
+    check_settings,
+    check_tensors,
+)
 
 
 class Adam(Optimizer):
@@ -46,6 +54,7 @@ class Adam(Optimizer):
             beta2=beta(betas, 1),
             weight_decay=(weight_decay, weight_decay >= 0),
         )
+        check_tensors(lr, betas, foreach, capturable)
         check_implementation(foreach, fused, differentiable)
         defaults = {
             "lr": lr,

@@ -132,9 +132,10 @@ class Optimizer(Hooked):
             group["param_names"] = names
         for other in self.param_groups:
             if ("param_names" in other) != ("param_names" in group):
+                how = "with" if "param_names" in group else "without"
                 raise ValueError(
-                    "all optimizer param groups should be with/without names: cannot add a group "
-                    f"{'with' if names else 'without'} names to the optimizer"
+                    "all optimizer param groups should be with/without names. cannot add param "
+                    f"group {how} names to the optimizer"
                 )
         self.param_groups.append({"params": params, **group})
 
@@ -306,6 +307,8 @@ _SETTINGS = {
 
 def check_implementation(foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
     """Refuse what no implementation can do; which one runs is otherwise not for the caller."""
+    if fused and differentiable:
+        raise RuntimeError("`fused` does not support `differentiable`")
     if differentiable:
         raise ValueError("differentiable=True is not supported: steps are not recorded")
     if fused and foreach:
@@ -314,5 +317,19 @@ def check_implementation(foreach: bool | None, fused: bool | None, differentiabl
 
 def beta(betas: Any, i: int) -> tuple[float, bool]:
     """Return one of the factors of Adam, and whether it is allowed."""
+    if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+        raise ValueError("betas must be either both floats or both Tensors")
+    if isinstance(betas[i], Tensor) and betas[i].numel() != 1:
+        raise ValueError(f"Tensor betas[{i}] must be 1-element")
     value = float(betas[i])
     return value, 0 <= value < 1
+
+
+def check_tensors(lr: Any, betas: Any, foreach: bool | None, capturable: bool) -> None:
+    """Refuse the settings as tensors that PyTorch refuses with `foreach`."""
+    if foreach and not capturable:
+        for name, value in (("lr", lr), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            if isinstance(value, Tensor):
+                raise ValueError(
+                    f"{name} as a Tensor is not supported for capturable=False and foreach=True"
+                )

@@ -42,7 +42,7 @@ DUNDERS = [
 ]
 PLAIN_DUNDERS = [
     *("neg", "pos", "abs", "invert", "len", "iter", "bool", "float", "int", "index", "repr"),
-    *("deepcopy", "array", "hash"),
+    *("deepcopy", "array"),
 ]
 ALLOWED = (TypeError, ValueError, RuntimeError, IndexError, MemoryError, ArithmeticError)
 FOREIGN = re.compile(

@@ -253,7 +253,7 @@ size: broadcast_to view
 size, *, dtype: new_empty new_ones new_zeros
 size, *, implicit: expand
 size, fill_value, *, dtype: new_full
-size, stride, storage_offset: as_strided
+size, stride, storage_offset: as_strided as_strided_
 source, destination: moveaxis movedim
 start_dim, end_dim: flatten
 tensor: dot

@@ -261,6 +261,27 @@ def test_old_orders_of_arguments() -> None:
     assert x.clone().addcmul_(2, y, y).tolist() == [19, 52]
     assert x.clone().addcdiv_(2, y, y).tolist() == [3, 4]
     assert bt.add(x, y, alpha=2).tolist() == [7, 12]
+    whole = bt.tensor([1, 2])
+    assert bt.add(whole, 1, alpha=2).tolist() == [3, 4]
+    for wrong in (
+        lambda: bt.add(whole, 1, alpha=0.5),
+        lambda: whole.sub(1, alpha=0.5),
+        lambda: whole.add_(whole, alpha=0.5),
+    ):
+        with pytest.raises(RuntimeError, match="of integers it must be an integer"):
+            wrong()
+    with pytest.raises(RuntimeError, match="expected a number"):
+        x.fill_(y)
+
+
+def test_forms_that_a_captured_step_cannot_have_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="t_"):
+        bt.compile(lambda x: x.t_())(bt.ones(2, 3))
+    step = bt.compile(lambda x: x.cumsum_(0).clamp_(max=2.0).eq_(2.0))
+    for _ in range(3):
+        x = bt.ones(4)
+        assert step(x).tolist() == [0, 1, 1, 1]
+        assert x.tolist() == [0, 1, 1, 1]
 
 
 # ---- out=

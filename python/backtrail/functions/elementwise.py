@@ -78,19 +78,30 @@ def _scaled(op: Op) -> tuple[Any, Any, Any]:
             return _into(op.name, out, function(input, other, _last, alpha=alpha))
         if _last is not None:
             other, alpha = _last, other
+        if type(alpha) is float:
+            _check_factor(op.name, input, other, alpha)
         return apply(op, (input, other), (alpha,))
 
     def method(self: Tensor, other: Any, _last: Any = None, *, alpha: Any = 1) -> Tensor:
         if _last is not None:
             other, alpha = _last, other
+        if type(alpha) is float:
+            _check_factor(op.name, self, other, alpha)
         return apply(op, (self, other), (alpha,))
 
     def method_(self: Tensor, other: Any, _last: Any = None, *, alpha: Any = 1) -> Tensor:
         if _last is not None:
             other, alpha = _last, other
+        if type(alpha) is float:
+            _check_factor(op.name, self, other, alpha)
         return apply_(op, (self, other), (alpha,), self)
 
     return function, method, method_
+
+
+def _check_factor(name: str, input: Any, other: Any, alpha: float) -> None:
+    if not result_type(input, other).is_floating_point:
+        raise RuntimeError(f"{name}: alpha is {alpha}; of integers it must be an integer")
 
 
 def _scaled_pair(op: Op) -> tuple[Any, Any, Any]:
@@ -413,6 +424,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to value, converted to the dtype of the tensor."""
     if isinstance(value, (int, float)) and not self.dtype.is_floating_point:
         value = bool(value) if self.dtype is dtypes.bool_ else int(value)
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(f"fill_: value has shape {tuple(value.shape)}; expected a number")
     return apply_(ops["fill"], (self, value), (), self)
 
 

@@ -112,7 +112,7 @@ META = {"format": "backtrail 1"}
         (pack(b'{"a":' + b"[" * 100_000), "header is not valid JSON"),
         (pack({"w": 3}), "'w' lacks a dtype"),
         (pack({"w": {"dtype": "F32", "shape": [2]}}), "'w' lacks a dtype"),
-        (pack({"w": entry(dtype="F16")}), "'w' has dtype F16; known are F64, F32"),
+        (pack({"w": entry(dtype="F8_E4M3")}), "'w' has dtype F8_E4M3; known are F64, F32"),
         (pack({"w": entry(shape=[-2])}), r"'w' has shape \[-2\]"),
         (pack({"w": entry(shape=[1.5])}), r"'w' has shape \[1.5\]"),
         (pack({"w": entry(shape="ab")}), "'w' lacks a dtype"),

@@ -307,6 +307,25 @@ def test_what_is_nested_deeply_is_refused_or_comes_back(path: Path, wrap: Any) -
     bt.load(path)
 
 
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        *(("float16", bt.float32), ("int8", bt.int32), ("int16", bt.int32)),
+        *(("uint16", bt.int32), ("uint32", bt.int64)),
+    ],
+)
+def test_dtypes_that_are_not_ours_are_read_as_wider_ones(
+    path: Path, form: str, dtype: bt.dtype
+) -> None:
+    numpy_format = pytest.importorskip("safetensors.numpy")
+    limits = np.finfo(form) if form == "float16" else np.iinfo(form)
+    values = np.array([[limits.min, 0, 1], [5, 77, limits.max]], dtype=form)
+    numpy_format.save_file({"x": values, "none": values[:0]}, path)
+    found = bt.load(path)
+    assert (found["x"].dtype, found["x"].tolist()) == (dtype, values.tolist())
+    assert (found["none"].dtype, tuple(found["none"].shape)) == (dtype, (0, 3))
+
+
 def test_names_are_text_for_other_readers(path: Path) -> None:
     numpy_format = pytest.importorskip("safetensors.numpy")
     bt.save({"a\ud800": bt.ones(1), "a\udc80b": bt.zeros(1)}, path)

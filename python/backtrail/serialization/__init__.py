@@ -70,6 +70,9 @@ def load(f: File, map_location: object = None, *, weights_only: bool = True) -> 
     `map_location` may only name the CPU. `weights_only` is there for PyTorch's sake: no file can
     run code, whatever it says.
 
+    Tensors of F16, I8, I16, U16 and U32, which other libraries write, are read as the next wider
+    dtype that there is here, with the same values: float32, int32, int64.
+
     Raises:
         CheckpointError: the file is empty, truncated, damaged, a pickle, no regular file, or
             malformed in any other way.

@@ -26,6 +26,14 @@ DTYPES = {
     "BOOL": dtypes.bool_,
 }
 NAMES = {kind: name for name, kind in DTYPES.items()}
+# Read as the next dtype that has all their values: NumPy's name, the bytes of an element, ours.
+WIDENED = {
+    "F16": ("<f2", 2, dtypes.float32),
+    "I8": ("<i1", 1, dtypes.int32),
+    "I16": ("<i2", 2, dtypes.int32),
+    "U16": ("<u2", 2, dtypes.int32),
+    "U32": ("<u4", 4, dtypes.int64),
+}
 CHECKSUM = "backtrail.crc32"
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors specification
 _PIECE = 1 << 24  # bytes taken at once from a stream that may announce more than it has
@@ -128,8 +136,11 @@ def unpack(file: Any, size: int | None, source: Source) -> tuple[dict[str, Tenso
             crc = crc32(data, crc)
         if entry.kind == "BOOL" and data.strip(b"\0\1"):
             source.fail(f"tensor {name!r} of BOOL has bytes other than 0 and 1")
+        dtype = DTYPES.get(entry.kind)
+        if dtype is None:
+            data, dtype = _widened(data, entry.kind)
         try:
-            tensors[name] = _core.from_bytes(data, DTYPES[entry.kind], tuple(entry.shape))
+            tensors[name] = _core.from_bytes(data, dtype, tuple(entry.shape))
         except (OverflowError, RuntimeError, TypeError, ValueError):
             source.fail(f"tensor {name!r} has shape {entry.shape}, which no tensor can have")
     rest = _take(file, _PIECE, source) if size is None else b""
@@ -207,6 +218,13 @@ def parse(text: Any, what: str, source: Source) -> Any:
         source.fail(f"its {what} is not valid JSON ({error})")
 
 
+def _widened(data: bytes, kind: str) -> tuple[bytes, dtypes.dtype]:
+    import numpy as np
+
+    form, _, dtype = WIDENED[kind]
+    return np.frombuffer(data, form).astype(dtype.name).tobytes(), dtype
+
+
 def _check_entries(header: dict[str, Any], source: Source) -> dict[str, Entry]:
     """Return the entries in the order of the bytes, all of them checked."""
     entries = {}
@@ -216,9 +234,10 @@ def _check_entries(header: dict[str, Any], source: Source) -> dict[str, Entry]:
                 pass
             case _:
                 source.fail(f"tensor {name!r} lacks a dtype, a shape or its place")
-        if kind not in DTYPES:
-            source.fail(f"tensor {name!r} has dtype {kind}; known are {', '.join(DTYPES)}")
-        count = reach = DTYPES[kind].itemsize
+        if kind not in DTYPES and kind not in WIDENED:
+            known = ", ".join([*DTYPES, *WIDENED])
+            source.fail(f"tensor {name!r} has dtype {kind}; known are {known}")
+        count = reach = DTYPES[kind].itemsize if kind in DTYPES else WIDENED[kind][1]
         for extent in shape:
             if type(extent) is not int or extent < 0:
                 source.fail(f"tensor {name!r} has shape {shape}")

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-MEMORY = 6 << 30  # bytes of address space: what wants more gets a MemoryError
+MEMORY = 3 << 30  # bytes of address space: what wants more gets a MemoryError
 PATIENCE = 60  # seconds for one snippet, on a machine that does other things as well
 FRESH_AFTER = 400  # snippets: then another child, so that none of them lives on what others left
 

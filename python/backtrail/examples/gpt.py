@@ -285,7 +285,7 @@ class Windows:
 def count_tokens(batch: tuple[Tensor, Tensor]) -> int:
     """Return how many guesses a batch holds, padding left out."""
     targets = batch[1]
-    return int((targets != IGNORE).sum().item()) if len(targets) > 1 else targets.numel()
+    return int((targets != IGNORE).sum().item()) if targets.shape[0] > 1 else targets.numel()
 
 
 def read_documents(path: str | os.PathLike[str]) -> list[str]:

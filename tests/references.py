@@ -53,6 +53,10 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, alpha=1.0: np.add(a, b if alpha == 1 else alpha * b),
     "sub": lambda a, b, alpha=1.0: np.subtract(a, b if alpha == 1 else alpha * b),
     "floor_divide": _floor_divide,
+    "trunc_divide": lambda a, b: (
+        np.trunc(a / b) if a.dtype.kind == "f" else (abs(a) // abs(b)) * np.sign(a) * np.sign(b)
+    ),
+    "sign": lambda x: np.where(np.isnan(x), 0, np.sign(x)),
     "fill": lambda a, value: np.broadcast_to(value, np.broadcast(a, value).shape),
     "binary_cross_entropy_terms": lambda p, t: (
         -(t * np.maximum(np.log(p), -100) + (1 - t) * np.maximum(np.log(1 - p), -100))
@@ -60,7 +64,10 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "round": np.round,
     "clamp": lambda x, min=-np.inf, max=np.inf: np.clip(x, min, max),
-    "lerp": lambda a, b, w: a + w * (b - a),
+    "clamp_min": np.maximum,
+    "clamp_max": np.minimum,
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: np.clip(x, min_val, max_val),
+    "lerp": lambda a, b, w: np.where(abs(w) < 0.5, a + w * (b - a), b - (b - a) * (1 - w)),
     "addcmul": lambda x, a, b, value=1.0: x + value * a * b,
     "addcdiv": lambda x, a, b, value=1.0: x + value * a / b,
     "nan_to_num": lambda x, nan=0.0, posinf=3.4028234663852886e38, neginf=-3.4028234663852886e38: (

@@ -164,6 +164,7 @@ _rows = x(6, 9)
 
 SAMPLES: dict[str, list[Sample]] = {
     # copies and views
+    "contiguous": [Sample((x(3, 4),), (), np.copy), Sample((x(0, 4),), (), np.copy)],
     "clone": [Sample((x(3, 4),), (), np.copy), Sample((x(0, 4),), (), np.copy)],
     "alias": [Sample((x(3, 4),), (), np.copy)],
     "cast": [Sample((x(3, 4),), (1,), np.copy), Sample((ints(9, 5),), (1,), np.float64)],

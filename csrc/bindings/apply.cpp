@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 
+#include "core/layout.h"
 #include "core/parallel.h"
 #include "exec/loop.h"
 #include "library/registry.h"
@@ -100,7 +101,9 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
   const Array* first = nullptr;
   // Logic takes any number for its truth; a choice between values wants a bool.
   const bool all_masks = r.mask_inputs == (1u << n) - 1;
-  bool same_shape = true, fits = true;
+  bool same_shape = true, fits = true, in_order = true;
+  const Array* arrays[kMaxInputs];
+  int n_arrays = 0;
   for (int j = 0; j < n; ++j) {
     PyObject* o = PyTuple_GET_ITEM(inputs, j);
     const bool mask = r.mask_inputs >> j & 1;
@@ -110,6 +113,8 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
         fail(ErrorKind::runtime, "%s: input %d is %s; expected bools", op.name, j,
              dtype_name(a.dtype));
       in[j].array = &a;
+      arrays[n_arrays++] = &a;
+      in_order = in_order && a.contiguous();
       if (!first)
         first = &a;
       else if (a.shape != first->shape)
@@ -141,6 +146,9 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
          dtype_name(dtype));
   }
   if (!fits && compute == DType::i64) too_large(op);
+  // The square of a bool is an integer, as in PyTorch.
+  if (dtype == DType::b8 && compute == DType::i64 && !std::strcmp(op.name, "square"))
+    dtype = DType::i64;
   if (r.mask_output) dtype = DType::b8;
   Array& out = result.out[0];
   if (target) {
@@ -158,6 +166,7 @@ void pointwise(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& res
       }
   } else {
     out = empty(shape, dtype);
+    if (!in_order) out.strides = strides_like(arrays, n_arrays, shape);
   }
   // While others run, `x.data = y` may give an input's tensor another array.
   const bool long_one = out.numel() >= kReleaseAt;
@@ -194,10 +203,10 @@ void general(const Op& op, PyObject* inputs, PyObject* attr_tuple, Result& resul
     const bool widen = x.dtype == DType::bf16 && !op.bf16 && op.kind != Kind::view &&
                        (op.kind != Kind::reduction || op.self) && (!op.strided || pair);
     narrow |= widen;
-    arrays[j] = widen              ? convert(x, DType::f32)
-                : op.strided       ? x
-                : op.rows >> j & 1 ? dense_rows(x)
-                                   : contiguous(x);
+    arrays[j] = widen                          ? convert(x, DType::f32)
+                : op.strided                   ? x
+                : j < 32 && (op.rows >> j & 1) ? dense_rows(x)
+                                               : contiguous(x);
   }
   if (op.n_inputs > 0 && !arrays[0])
     fail(ErrorKind::type, "%s: input 0 is None; expected a Tensor", op.name);

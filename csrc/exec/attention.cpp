@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "exec/check.h"
+#include "exec/observer.h"
 #include "exec/op.h"
 #include "exec/workspace.h"
 #include "kernels/table.h"
@@ -48,7 +49,9 @@ Array heads_apart(const Dims& shape, DType dtype) {
 void prepare_attention(Call& c) {
   check(c, 0);
   const Dims &q = c.in[0].shape, &v = c.in[2].shape;
-  c.out[0] = heads_apart(Dims{q[0], q[1], q[2], v[3]}, c.in[0].dtype);
+  // As in PyTorch the result lies as the query does.
+  const Dims shape{q[0], q[1], q[2], v[3]};
+  c.out[0] = c.in[0].contiguous() ? empty(shape, c.in[0].dtype) : heads_apart(shape, c.in[0].dtype);
   c.out[1] = empty(Dims{q[0], q[1], q[2]}, c.in[0].dtype);
 }
 
@@ -127,10 +130,76 @@ struct Heads {
   }
 };
 
+template <class T>
+bool finite(T x) {
+  return x - x == T(0);
+}
+
+// `a` with 0 for what is not finite, in `clean`; false where all of it is finite.
+template <class T>
+bool cleaned(const Array& a, Array& clean) {
+  bool found = false;
+  const int64_t rows = a.shape[2], width = a.shape[3];
+  for (int64_t h = 0; h < a.shape[0] * a.shape[1] && !found; ++h) {
+    const T* head = a.data<T>() + h / a.shape[1] * a.strides[0] + h % a.shape[1] * a.strides[1];
+    for (int64_t r = 0; r < rows && !found; ++r) {
+      const T* x = head + r * a.strides[2];
+      int bad = 0;
+      for (int64_t d = 0; d < width; ++d) bad |= !finite(x[d]);
+      found = bad != 0;
+    }
+  }
+  if (!found) return false;
+  Unobserved copy;
+  clean = empty(a.shape, a.dtype);
+  copy_into(a, clean);
+  T* x = clean.data<T>();
+  for (int64_t i = 0, n = clean.numel(); i < n; ++i) x[i] = finite(x[i]) ? x[i] : T(0);
+  return true;
+}
+
+// What stands at a hidden key must not reach anything, but 0 * NaN would: products are formed with
+// keys and values (at inputs `at` + 1 and `at` + 2) in which it is 0.
+template <class T>
+struct CleanKeys {
+  Array k, v;
+  bool bad_k = false, bad_v = false;
+
+  CleanKeys(const Call& c, int at, Heads<T>& heads) {
+    if (!heads.first.causal && !heads.first.mask) return;  // no key is hidden
+    bad_k = cleaned<T>(c.in[at + 1], k), bad_v = cleaned<T>(c.in[at + 2], v);
+    if (bad_k) heads.use(heads.first.k, k, heads.kK);
+    if (bad_v) heads.use(heads.first.v, v, heads.kV);
+  }
+};
+
+// What is not finite, brought to the queries that see it. `dirty` are the heads as they were given.
+template <class T>
+void show(const Heads<T>& dirty, const Heads<T>& heads, const CleanKeys<T>& clean) {
+  for (int64_t n = 0; n < heads.count(); ++n) {
+    const AttentionHead<T> given = dirty[n], h = heads[n];
+    for (int64_t j = 0; j < h.keys; ++j) {
+      bool bad_key = false, bad_value = false;
+      for (int64_t d = 0; clean.bad_k && d < h.width; ++d) bad_key |= !finite(given.k[j][d]);
+      for (int64_t d = 0; clean.bad_v && d < h.value_width; ++d)
+        bad_value |= !finite(given.v[j][d]);
+      if (!bad_key && !bad_value) continue;
+      for (int64_t i = h.causal ? j : 0; i < h.queries; ++i) {
+        if (h.mask && h.mask[i * h.keys + j] == -T(INFINITY)) continue;
+        if (bad_key) h.lse[i] = T(NAN);
+        for (int64_t d = 0; d < h.value_width; ++d)
+          if (bad_key || !finite(given.v[j][d])) h.y[i][d] += bad_key ? T(NAN) : given.v[j][d];
+      }
+    }
+  }
+}
+
 void attention(const Call& c) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     Heads<T> heads(c, 0);
+    const Heads<T> given = heads;
+    const CleanKeys<T> clean(c, 0, heads);
     heads.use(heads.first.y, c.out[0], heads.kY);
     heads.first.lse = c.out[1].data<T>();
     const int64_t queries = heads.first.queries;
@@ -142,6 +211,7 @@ void attention(const Call& c) {
                            const int64_t end = std::min(queries, begin + kTaskQueries);
                            k.forward(heads[task / groups], begin, end, work);
                          });
+    if (clean.bad_k || clean.bad_v) show(given, heads, clean);
   });
 }
 
@@ -149,6 +219,7 @@ void attention_backward(const Call& c) {
   by_type(c, [&](auto zero, const auto& k) {
     using T = decltype(zero);
     Heads<T> heads(c, 1);
+    const CleanKeys<T> clean(c, 1, heads);
     heads.use(heads.first.g, c.in[0], heads.kG);
     heads.first.lse = c.in[5].data<T>();
     heads.use(heads.first.dq, c.out[0], heads.kDq);

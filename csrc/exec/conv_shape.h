@@ -41,6 +41,11 @@ struct Shape {
     sw = stride.items[stride.n - 1], left = padding.items[padding.n - 1];
     dw = dilation.items[dilation.n - 1];
     if (!flat) sh = stride.items[0], top = padding.items[0], dh = dilation.items[0];
+    // Steps that are never taken, however long they are.
+    if (oh == 1) sh = 1;
+    if (ow == 1) sw = 1;
+    if (kh == 1) dh = 1;
+    if (kw == 1) dw = 1;
     groups = integer_attr(call, 3, 1);
   }
 

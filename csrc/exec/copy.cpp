@@ -1,6 +1,7 @@
 // Copies: contiguous and converted tensors, and writing into a view of zeros.
 #include <cstring>
 
+#include "core/layout.h"
 #include "exec/launch.h"
 #include "exec/op.h"
 #include "kernels/table.h"
@@ -69,11 +70,20 @@ void require_floating(const Call& c, int input, const char* what) {
 
 namespace {
 
-void prepare_clone(Call& c) { c.out[0] = empty(c.in[0].shape, c.in[0].dtype); }
+// Where dimensions of the input lie in another order, those of the copy do.
+Array empty_like(const Array& a, DType dtype) {
+  Array out = empty(a.shape, dtype);
+  const Array* like = &a;
+  if (!a.contiguous()) out.strides = strides_like(&like, 1, a.shape);
+  return out;
+}
+
+void prepare_contiguous(Call& c) { c.out[0] = empty(c.in[0].shape, c.in[0].dtype); }
+void prepare_clone(Call& c) { c.out[0] = empty_like(c.in[0], c.in[0].dtype); }
 void execute_copy(const Call& c) { copy_into(c.in[0], c.out[0]); }
 
 // (dtype code)
-void prepare_cast(Call& c) { c.out[0] = empty(c.in[0].shape, DType(c.attrs[0].i)); }
+void prepare_cast(Call& c) { c.out[0] = empty_like(c.in[0], DType(c.attrs[0].i)); }
 
 // (shape, strides, offset): zeros of `shape`, with the input written into that view of it: the
 // derivative of a view whose elements do not overlap.
@@ -94,6 +104,8 @@ void execute_scatter_view(const Call& c) {
 }
 
 const Op kOps[] = {
+    {"contiguous", "A dense copy with its dimensions in order.", Kind::opaque, 1, 1, 1, 0, 0, true,
+     prepare_contiguous, execute_copy, true},
     {"clone", "A dense copy.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_clone, execute_copy,
      true},
     {"cast", "A copy with another dtype.", Kind::opaque, 1, 1, 1, 0, 0, true, prepare_cast,

@@ -83,7 +83,8 @@ struct Launch {
   } manner;
   char* base[kOperands];
   BroadcastKernel broadcast_kernel = nullptr;
-  int64_t period = 0;  // of the inputs of a flat run that are neither constant nor dense
+  int64_t period = 0;    // of the inputs of a flat run that are neither constant nor dense
+  bool divides = false;  // by integers, among which there may be no 0
   Splat splats[kOperands];
   Space space;  // but of flat runs
 
@@ -116,5 +117,6 @@ void run_transposed(const Launch& l);
 void run_tiles(const Launch& l);
 
 bool is_copy(PointwiseKernel kernel);  // moves elements, whatever they mean
+bool divides_integers(const char* op, DType compute);
 
 }  // namespace backtrail

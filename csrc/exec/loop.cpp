@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "exec/observer.h"
+#include "exec/op.h"
 #include "exec/short_copy.h"
 #include "kernels/table.h"
 
@@ -375,7 +376,31 @@ void Launch::refresh() {
   }
 }
 
+bool divides_integers(const char* op, DType compute) {
+  if (compute != DType::i64) return false;
+  for (const char* name : {"remainder", "floor_divide", "fmod", "trunc_divide"})
+    if (!std::strcmp(op, name)) return true;
+  return false;
+}
+
+// Kernels do not look for it: they compute whole vectors, with anything behind the last element.
+static void refuse_zero(const Launch& l) {
+  bool zero = false;
+  if (l.constant[1]) {
+    int64_t divisor;
+    std::memcpy(&divisor, l.splats[1].bytes, sizeof divisor);
+    zero = divisor == 0;
+  } else {
+    Unobserved copy;
+    const Array divisors = convert(*l.arrays[1], DType::i64);
+    const int64_t* d = divisors.data<int64_t>();
+    for (int64_t i = 0, n = divisors.numel(); i < n; ++i) zero |= d[i] == 0;
+  }
+  if (zero) fail(ErrorKind::runtime, "ZeroDivisionError: integers are divided by 0");
+}
+
 void Launch::run() const {
+  if (divides && manner != nothing) refuse_zero(*this);
   if (manner == flat)
     run_flat(*this);
   else if (manner == broadcast)
@@ -396,6 +421,7 @@ void run_pointwise(const PointwiseKernels& table, DType compute, unsigned masks,
   if (observer)
     observer->saw_pointwise(table, compute, masks, mask_output, in, n_in, out, attrs, cost, name);
   Launch launch(table, compute, masks, mask_output, in, n_in, out, attrs, cost);
+  launch.divides = divides_integers(name, compute);
   launch.refresh();
   launch.run();
   throw_kept_error();

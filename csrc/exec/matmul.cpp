@@ -44,7 +44,7 @@ void check_product(const Call& c) {
   if (a.dtype != b.dtype)
     fail(ErrorKind::runtime, "%s: lhs is %s and rhs is %s; expected the same dtype", c.name,
          dtype_name(a.dtype), dtype_name(b.dtype));
-  if (!is_floating(a.dtype) && a.dtype != DType::i64)
+  if (a.dtype == DType::b8)
     fail(ErrorKind::type, "%s: not defined for %s", c.name, dtype_name(a.dtype));
   if (matrix(a, false).cols != matrix(b, true).rows)
     fail(ErrorKind::runtime, "%s: %s @ %s: lhs.shape[-1] must equal rhs.shape[%d]", c.name,
@@ -158,12 +158,23 @@ void matmul_typed(const Call& c) {
                     {out.data<T>(), n, 1}, {}, rows);
 }
 
+// Of narrow integers: in 64 bits, cut to the type's own at the end.
+void narrow_product(const Call& c) {
+  const Array wide[] = {convert(c.in[0], DType::i64), convert(c.in[1], DType::i64)};
+  Array out = empty(c.out[0].shape, DType::i64);
+  Call call = c;
+  call.in = wide, call.out = &out;
+  matmul_typed<int64_t>(call);
+  copy_into(out, c.out[0]);
+}
+
 void execute_matmul(const Call& c) {
   switch (c.in[0].dtype) {
     case DType::f32: return matmul_typed<float>(c);
     case DType::f64: return matmul_typed<double>(c);
     case DType::bf16: return matmul_typed<uint16_t>(c);
-    default: return matmul_typed<int64_t>(c);
+    case DType::i64: return matmul_typed<int64_t>(c);
+    default: return narrow_product(c);
   }
 }
 

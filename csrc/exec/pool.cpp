@@ -25,7 +25,10 @@ struct Pooling {
     auto axis = [&](int d) -> PoolAxis {  // counted from the last
       if (d >= dims) return {1, 1, 1, 1, 0, 1};
       auto number = [&](int a) { return list_attr(c, a).items[dims - 1 - d]; };
-      return {in[in.n - 1 - d], out[out.n - 1 - d], number(0), number(1), number(2), number(3)};
+      const int64_t size = out[out.n - 1 - d], kernel = number(0);
+      // Steps that are never taken are 1, however long they are.
+      return {in[in.n - 1 - d],          size,      kernel,
+              size == 1 ? 1 : number(1), number(2), kernel <= 1 ? 1 : number(3)};
     };
     shape = {axis(1), axis(0), integer_attr(c, 5, 1) != 0, integer_attr(c, 6)};
     planes = 1;
@@ -61,8 +64,11 @@ void check(const Call& c, const char* what) {
              (long long)list.items[i]);
   }
   int64_t plane = 1;
-  for (int i = 0; i < dims; ++i) plane *= std::max(x[x.n - 1 - i], list_attr(c, 4).items[i]);
-  if (plane > std::numeric_limits<int32_t>::max())
+  bool large = false;
+  for (int i = 0; i < dims; ++i)
+    large |=
+        __builtin_mul_overflow(plane, std::max(x[x.n - 1 - i], list_attr(c, 4).items[i]), &plane);
+  if (large || plane > std::numeric_limits<int32_t>::max())
     fail(ErrorKind::runtime, "%s: %s has shape %s: a plane must have less than 2**31 elements",
          c.name, what, to_string(x).c_str());
   for (int i = 0; i < dims; ++i)
@@ -76,10 +82,12 @@ template <class F>
 void for_planes(const Call& c, const Pooling& p, F f) {
   const int64_t each = p.shape.in() + p.shape.out();
   const int64_t share = std::max<int64_t>(1, kTaskElements / each);
+  const int64_t one = 1;
   // What a window sees, for overlapping ones.
   const double work =
-      double(std::max(p.shape.in(), p.shape.out() * std::max<int64_t>(1, p.shape.h.kernel) *
-                                        std::max<int64_t>(1, p.shape.w.kernel)));
+      std::max(double(p.shape.in()), double(p.shape.out()) *
+                                         double(std::clamp(p.shape.h.kernel, one, p.shape.h.size)) *
+                                         double(std::clamp(p.shape.w.kernel, one, p.shape.w.size)));
   parallel_for(chunks(p.planes, share), kNsPerElement * double(p.planes) * work, [&](int64_t t) {
     for (int64_t i = t * share; i < std::min(p.planes, (t + 1) * share); ++i)
       if (c.in[0].dtype == DType::f32)

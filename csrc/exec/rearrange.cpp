@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/layout.h"
 #include "exec/arguments.h"
 #include "kernels/table.h"
 
@@ -93,8 +94,9 @@ void prepare_triangle(Call& c) {
 template <bool lower>
 static void execute_triangle(const Call& c) {
   const Array& x = c.in[0];
-  int64_t item = int64_t(x.item()), diagonal = integer_attr(c, 0);
+  int64_t item = int64_t(x.item());
   int64_t rows = x.shape[x.ndim() - 2], columns = x.shape.back(), row = columns * item;
+  const int64_t diagonal = std::clamp(integer_attr(c, 0), -rows - 1, columns + 1);
   if (!x.numel()) return;
   for_chunks(
       x.numel() / columns, 5 + double(row) * 0.05,
@@ -250,7 +252,7 @@ void prepare_repeat_interleave(Call& c) {
          (long long)repeats);
   Dims shape = c.in[0].shape;
   if (shape.n)
-    shape[dim] *= repeats;
+    checked_numel(c.name, {shape[dim], repeats}), shape[dim] *= repeats;
   else
     shape.push(repeats);
   c.out[0] = empty(shape, c.in[0].dtype);
@@ -285,7 +287,10 @@ void prepare_diag_embed(Call& c) {
   const Array& x = c.in[0];
   if (x.ndim() < 1)
     fail(ErrorKind::runtime, "%s: got a tensor of no dimension; expected at least 1", c.name);
-  int64_t offset = integer_attr(c, 0), size = x.shape.back() + (offset < 0 ? -offset : offset);
+  const int64_t offset = integer_attr(c, 0), most = int64_t(1) << 40;
+  if (offset > most || offset < -most)
+    fail(ErrorKind::memory, "%s: out of memory for a diagonal at %lld", c.name, (long long)offset);
+  const int64_t size = x.shape.back() + (offset < 0 ? -offset : offset);
   Dims shape = x.shape;
   shape[shape.n - 1] = size;
   shape.push(size);
@@ -310,7 +315,7 @@ void prepare_one_hot(Call& c) {
   if (classes < 0) {
     const int64_t* x = c.in[0].data<int64_t>();
     for (int64_t i = 0, n = c.in[0].numel(); i < n; ++i)
-      if (x[i] >= classes) classes = x[i] + 1;
+      if (x[i] >= classes && x[i] < INT64_MAX) classes = x[i] + 1;
     if (classes < 1)
       fail(ErrorKind::value, "%s: num_classes must be given when no index says it", c.name);
   }

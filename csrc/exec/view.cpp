@@ -1,6 +1,7 @@
 // Views: other shapes and strides over the same bytes. No element is read or moved.
 #include <algorithm>
 
+#include "core/layout.h"
 #include "exec/op.h"
 
 namespace backtrail {
@@ -17,7 +18,7 @@ Dims dims_of(const AttrValue& a) {
 // Replace a size of -1 by what the number of elements leaves.
 Dims resolve_shape(const Call& c, Dims shape, int64_t numel) {
   int open = -1;
-  int64_t known = 1;
+  Dims named;
   for (int i = 0; i < shape.n; ++i) {
     if (shape[i] == -1 && open < 0) {
       open = i;
@@ -26,8 +27,9 @@ Dims resolve_shape(const Call& c, Dims shape, int64_t numel) {
     if (shape[i] < 0)
       fail(ErrorKind::runtime, "%s: %s is not a shape: at most one size may be -1, none less",
            c.name, to_string(shape).c_str());
-    known *= shape[i];
+    named.push(shape[i]);
   }
+  int64_t known = checked_numel(c.name, named);
   if (open >= 0) {
     if (known == 0)
       fail(ErrorKind::runtime, "%s: the size -1 in %s is ambiguous for a tensor of %lld elements",
@@ -140,6 +142,7 @@ void expand_op(Call& c) {
   if (added < 0)
     fail(ErrorKind::runtime, "%s: shape %s has more dimensions than %s", c.name,
          to_string(a.shape).c_str(), to_string(shape).c_str());
+  checked_numel(c.name, shape);
   c.out[0] = expand(a, shape);
 }
 
@@ -177,8 +180,8 @@ void cut(Array& a, int d, int64_t start, int64_t stop, int64_t step) {
   auto clip = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
   start = clip(start), stop = clip(stop);
   a.offset += size && start < size ? start * a.strides[d] : 0;
-  a.shape[d] = std::max<int64_t>(0, (stop - start + step - 1) / step);
-  a.strides[d] *= step;
+  a.shape[d] = stop > start ? 1 + (stop - start - 1) / step : 0;
+  if (a.shape[d] > 1) a.strides[d] *= step;  // else no element is a step away
 }
 
 // (dim, start, stop, step)
@@ -295,12 +298,16 @@ void unfold(Call& c) {
   Array out = c.in[0];
   const int64_t size = c.attrs[1].i, step = c.attrs[2].i;
   int d = wrap_dim(c.name, c.attrs[0].i, out.ndim());
-  if (out.ndim() == 0 || size < 0 || size > out.shape[d] || step <= 0)
+  if (out.ndim() == 0) out.shape.push(1), out.strides.push(1);
+  const bool scalar = c.in[0].ndim() == 0;
+  if (size < 0 || size > out.shape[d] || step <= 0)
     fail(ErrorKind::runtime, "%s: windows of %lld every %lld do not fit dimension %d of shape %s",
          c.name, (long long)size, (long long)step, d, to_string(out.shape).c_str());
   out.shape.push(size), out.strides.push(out.strides[d]);
   out.shape[d] = (out.shape[d] - size) / step + 1;
-  out.strides[d] *= step;
+  if (out.shape[d] > 1) out.strides[d] *= step;
+  checked_numel(c.name, out.shape);
+  if (scalar) out.shape = Dims{size}, out.strides = Dims{1};  // a number has one window
   c.out[0] = out;
 }
 
@@ -310,21 +317,21 @@ void as_strided(Call& c) {
   out.shape = dims_of(c.attrs[0]);
   out.strides = dims_of(c.attrs[1]);
   if (c.attrs[2].given()) out.offset = c.attrs[2].i;
-  int64_t reach = out.offset;
+  __int128 reach = out.offset;
   if (out.shape.n != out.strides.n)
     fail(ErrorKind::runtime, "%s: got %d sizes and %d strides", c.name, out.shape.n, out.strides.n);
   for (int d = 0; d < out.ndim(); ++d) {
     if (out.shape[d] < 0 || out.strides[d] < 0)
       fail(ErrorKind::runtime, "%s: sizes %s and strides %s must not be negative", c.name,
            to_string(out.shape).c_str(), to_string(out.strides).c_str());
-    reach += (out.shape[d] - 1) * out.strides[d];
+    reach += __int128(out.shape[d] - 1) * out.strides[d];
   }
   const int64_t room = int64_t(out.storage->bytes / out.item());
-  if (out.offset < 0 || (out.numel() && reach >= room))
+  if (out.offset < 0 || (checked_numel(c.name, out.shape) && reach >= room))
     fail(ErrorKind::runtime,
-         "%s: sizes %s, strides %s and offset %lld reach element %lld of a storage of %lld", c.name,
+         "%s: sizes %s, strides %s and offset %lld reach beyond a storage of %lld elements", c.name,
          to_string(out.shape).c_str(), to_string(out.strides).c_str(), (long long)out.offset,
-         (long long)reach, (long long)room);
+         (long long)room);
   c.out[0] = out;
 }
 

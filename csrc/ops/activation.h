@@ -43,6 +43,10 @@ struct Elu {
   template <class V> static V forward(V x, V alpha) {
     return select(x > V(0), x, alpha * expm1(min(x, V(0))));
   }
+  // From the left at 0, where the second derivative is 0, as in PyTorch.
+  template <class V> static V backward(V g, V x, V alpha) {
+    return select(x > V(0), g, g * alpha * exp(select(x >= V(0), V(0), x)));
+  }
 };
 
 struct Celu {
@@ -52,6 +56,9 @@ struct Celu {
   static constexpr Attr attrs[] = {{"alpha", 1}};
   template <class V> static V forward(V x, V alpha) {
     return select(x > V(0), x, alpha * expm1(min(x, V(0)) / alpha));
+  }
+  template <class V> static V backward(V g, V x, V alpha) {
+    return select(x > V(0), g, g * exp(select(x >= V(0), V(0), x) / alpha));
   }
 };
 
@@ -63,6 +70,10 @@ struct Selu {
     const V alpha(1.6732632423543772848), scale(1.0507009873554804934);
     return scale * select(x > V(0), x, alpha * expm1(min(x, V(0))));
   }
+  template <class V> static V backward(V g, V x) {
+    const V alpha(1.6732632423543772848), scale(1.0507009873554804934);
+    return g * (scale * select(x > V(0), V(1), alpha * exp(select(x >= V(0), V(0), x))));
+  }
 };
 
 struct Sigmoid {
@@ -70,10 +81,7 @@ struct Sigmoid {
   static constexpr auto doc = "Logistic function, 1 / (1 + exp(-input)).";
   static constexpr auto reads = Reads::output;
   static constexpr double cost = 1;
-  template <class V> static V forward(V x) {
-    V e = exp(-abs(x));  // argument <= 0: cannot overflow
-    return select(x < V(0), e, V(1)) / (V(1) + e);
-  }
+  template <class V> static V forward(V x) { return sigmoid(x); }
   template <class V> static V backward(V g, V y) { return g * (y * (V(1) - y)); }
 };
 
@@ -81,8 +89,8 @@ struct LogSigmoid {
   static constexpr auto name = "logsigmoid";
   static constexpr auto doc = "log(sigmoid(input)), exact at both ends.";
   static constexpr double cost = 2;
-  template <class V> static V forward(V x) { return min(x, V(0)) - log1p(exp(-abs(x))); }
-  template <class V> static V backward(V g, V x) { return g * Sigmoid::forward(-x); }
+  template <class V> static V forward(V x) { return logsigmoid(x); }
+  template <class V> static V backward(V g, V x) { return g * sigmoid(-x); }
 };
 
 struct Softplus {
@@ -93,11 +101,11 @@ struct Softplus {
   static constexpr Attr attrs[] = {{"beta", 1}, {"threshold", 20}};
   template <class V> static V forward(V x, V beta, V threshold) {
     V z = x * beta;
-    return select(z > threshold, x, (max(z, V(0)) + log1p(exp(-abs(z)))) / beta);
+    return select(z > threshold, x, -logsigmoid(-z) / beta);
   }
   template <class V> static V backward(V g, V x, V beta, V threshold) {
     V z = x * beta;
-    return select(z > threshold, g, g * Sigmoid::forward(z));
+    return select(z > threshold, g, g * sigmoid(z));
   }
 };
 
@@ -105,9 +113,9 @@ struct Silu {
   static constexpr auto name = "silu";
   static constexpr auto doc = "input * sigmoid(input), also called swish.";
   static constexpr double cost = 1;
-  template <class V> static V forward(V x) { return x * Sigmoid::forward(x); }
+  template <class V> static V forward(V x) { return x * sigmoid(x); }
   template <class V> static V backward(V g, V x) {
-    V s = Sigmoid::forward(x);
+    V s = sigmoid(x);
     return g * (s + x * (s * (V(1) - s)));
   }
 };
@@ -116,10 +124,10 @@ struct Mish {
   static constexpr auto name = "mish";
   static constexpr auto doc = "input * tanh(softplus(input)).";
   static constexpr double cost = 4;
-  template <class V> static V forward(V x) { return x * tanh(max(x, V(0)) + log1p(exp(-abs(x)))); }
+  template <class V> static V forward(V x) { return x * tanh(-logsigmoid(-x)); }
   template <class V> static V backward(V g, V x) {
-    V t = tanh(max(x, V(0)) + log1p(exp(-abs(x))));
-    return g * (t + x * (V(1) - t * t) * Sigmoid::forward(x));
+    V t = tanh(-logsigmoid(-x));
+    return g * (t + x * (V(1) - t * t) * sigmoid(x));
   }
 };
 
@@ -144,13 +152,25 @@ struct GeluTanh {
   static constexpr double kScale = 0.79788456080286535588, kCubic = 0.044715;  // sqrt(2 / pi)
   // (1 + tanh(u)) / 2 is the logistic function of 2 u.
   template <class V> static V gate(V x) {
-    return V(1) / (V(1) + exp(V(-2 * kScale) * (x + V(kCubic) * (x * x * x))));
+    return sigmoid(V(2 * kScale) * (x + V(kCubic) * (x * x * x)));
   }
   template <class V> static V forward(V x) { return x * gate(x); }
   template <class V> static V backward(V g, V x) {
-    V s = gate(x);
-    V bend = s * (V(1) - s) * (V(2 * kScale) * (V(1) + V(3 * kCubic) * (x * x))) * x;
-    return g * (s + select(isnan(bend) & !isnan(x), V(0), bend));
+    V near = min(max(x, V(-100)), V(100));  // beyond it the gate is 0 or 1, and powers overflow
+    V s = gate(near);
+    V bend = s * (V(1) - s) * (V(2 * kScale) * (V(1) + V(3 * kCubic) * (near * near))) * near;
+    return g * (s + bend);
+  }
+};
+
+struct Hardtanh {
+  static constexpr auto name = "hardtanh";
+  static constexpr auto doc = "input limited to [min_val, max_val]; its slope at both ends is 0.";
+  static constexpr bool integers = true;
+  static constexpr Attr attrs[] = {{"min_val", -1}, {"max_val", 1}};
+  template <class V> static V forward(V x, V low, V high) { return min(max(x, low), high); }
+  template <class V> static V backward(V g, V x, V low, V high) {
+    return select((x <= low) | (x >= high), V(0), g);
   }
 };
 
@@ -192,7 +212,7 @@ struct BinaryCrossEntropy {
 
 using Activations =
     meta::List<Relu, Relu6, LeakyRelu, Elu, Celu, Selu, Sigmoid, LogSigmoid, Softplus, Silu, Mish,
-               Gelu, GeluTanh, Hardsigmoid, Hardswish, BinaryCrossEntropy>;
+               Gelu, GeluTanh, Hardtanh, Hardsigmoid, Hardswish, BinaryCrossEntropy>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

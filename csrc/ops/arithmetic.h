@@ -41,17 +41,10 @@ struct Div {
       "Quotient, input / other; of integers too it is a floating point number.";
   static constexpr auto range = Range{0.5, 3};
   template <class V> static V forward(V a, V b) { return a / b; }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    return {{g / b, -g * ((a / b) / b)}};
+  }
 };
-
-// a - trunc(a / b) * b with one rounding: the quotient may be off by one, which shows in the sign
-// or the size of what is left.
-template <class V> V truncated_remainder(V a, V b) {
-  V r = fma(-trunc(a / b), b, a);
-  V size = abs(b);
-  r = select((r != V(0)) & ((r < V(0)) ^ (a < V(0))), select(a < V(0), r - size, r + size), r);
-  r = select(abs(r) >= size, select(a < V(0), r + size, r - size), r);
-  return select(isinf(b) & !isinf(a), a, r);
-}
 
 struct Fmod {
   static constexpr auto name = "fmod";
@@ -60,16 +53,16 @@ struct Fmod {
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
   static constexpr double cost = 1;
-  template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
-      V r = remainder(a, b);
-      return select((r != V(0)) & ((a < V(0)) ^ (b < V(0))), r - b, r);
-    } else {
-      return truncated_remainder(a, b);
-    }
+  template <class V> static V forward(V a, V b) { return fmod(a, b); }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    return {{g, -g * trunc_divide(a, b)}};
   }
-  template <class V> static Grads<V, 2> backward(V g, V a, V b) { return {{g, -g * trunc(a / b)}}; }
 };
+
+template <class V> Dual<V> remainder(const Dual<V>& a, const Dual<V>& b) {
+  Dual<V> r = fmod(a, b);
+  return select((r != Dual<V>(0)) & ((r < Dual<V>(0)) ^ (b < Dual<V>(0))), r + b, r);
+}
 
 struct Remainder {
   static constexpr auto name = "remainder";
@@ -78,15 +71,10 @@ struct Remainder {
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
   static constexpr double cost = 1;
-  template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
-      return remainder(a, b);
-    } else {
-      V r = truncated_remainder(a, b);
-      return select((r != V(0)) & ((r < V(0)) ^ (b < V(0))), r + b, r);
-    }
+  template <class V> static V forward(V a, V b) { return remainder(a, b); }
+  template <class V> static Grads<V, 2> backward(V g, V a, V b) {
+    return {{g, -g * floor_divide(a, b)}};
   }
-  template <class V> static Grads<V, 2> backward(V g, V a, V b) { return {{g, -g * floor(a / b)}}; }
 };
 
 struct FloorDivide {
@@ -96,17 +84,18 @@ struct FloorDivide {
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.5, 3};
   static constexpr double cost = 1;
-  template <class V> static V forward(V a, V b) {
-    if constexpr (std::is_same_v<V, Vec<int64_t>>) {
-      return floor_div(a, b);
-    } else {
-      V r = truncated_remainder(a, b);
-      V exact = (a - r) / b;  // but for the rounding of the division, which is at most a half
-      exact = select((r != V(0)) & ((r < V(0)) ^ (b < V(0))), exact - V(1), exact);
-      V q = select(exact != V(0), round(exact), copysign(V(0), a / b));
-      return select(b == V(0), a / b, q);
-    }
-  }
+  template <class V> static V forward(V a, V b) { return floor_divide(a, b); }
+  template <class V> static Grads<V, 2> backward(V g) { return {{V(0) * g, V(0) * g}}; }
+};
+
+struct TruncDivide {
+  static constexpr auto name = "trunc_divide";
+  static constexpr auto doc = "input / other without its fraction.";
+  static constexpr auto reads = Reads::nothing;
+  static constexpr bool integers = true;
+  static constexpr auto range = Range{0.5, 3};
+  static constexpr double cost = 1;
+  template <class V> static V forward(V a, V b) { return trunc_divide(a, b); }
   template <class V> static Grads<V, 2> backward(V g) { return {{V(0) * g, V(0) * g}}; }
 };
 
@@ -144,17 +133,19 @@ struct Pow {
   static constexpr bool integers = true;
   template <class V> static V forward(V a, V b) {
     if constexpr (std::is_same_v<V, Vec<int64_t>>) {
-      V result(1);  // by squaring; a negative power is refused before
-      for (; any(b > V(0)); b = b >> 1, a = a * a)
-        result = select((b & V(1)) == V(1), result * a, result);
-      return result;
+      V result(1), base = a;  // by squaring
+      for (V rest = b; any(rest > V(0)); rest = rest >> 1, base = base * base)
+        result = select((rest > V(0)) & ((rest & V(1)) == V(1)), result * base, result);
+      // A negative power is 1 / a^-b without its fraction.
+      V sign = select((b & V(1)) == V(0), V(1), a);
+      return select(b < V(0), select((a == V(1)) | (a == V(-1)), sign, V(0)), result);
     } else {
       return pow(a, b);
     }
   }
   // d/da is 0 for a power of 0, d/db is 0 for a base of 0 and a power >= 0, as in PyTorch.
   template <class V> static Grads<V, 2> backward(V g, V a, V b) {
-    V da = select(b == V(0), V(0), g * b * pow(a, b - V(1)));
+    V da = select(b == V(0), V(0), g * (b * pow(a, b - V(1))));
     V db = select((a == V(0)) & (b >= V(0)), V(0), g * pow(a, b) * log(a));
     return {{da, db}};
   }
@@ -170,12 +161,12 @@ struct Abs {
 
 struct Sign {
   static constexpr auto name = "sign";
-  static constexpr auto doc = "-1, 0 or 1 by the sign of input.";
+  static constexpr auto doc = "-1, 0 or 1 by the sign of input; 0 for NaN.";
   static constexpr auto reads = Reads::nothing;
   static constexpr bool integers = true;
   static constexpr auto range = Range{0.1, 3};
   template <class V> static V forward(V x) {
-    return select(x > V(0), V(1), select(x < V(0), V(-1), x * V(0)));
+    return select(x > V(0), V(1), select(x < V(0), V(-1), V(0)));
   }
   template <class V> static V backward(V g) { return V(0) * g; }
 };
@@ -204,6 +195,29 @@ struct Clamp {
   template <class V> static V forward(V x, V low, V high) { return min(max(x, low), high); }
   template <class V> static V backward(V g, V x, V low, V high) {
     return select((x >= low) & (x <= high), g, V(0));
+  }
+};
+
+// A bound that is a tensor: input has the slope where it equals the bound.
+struct ClampMin {
+  static constexpr auto name = "clamp_min";
+  static constexpr auto doc = "input, at least min.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x, V low) { return max(x, low); }
+  template <class V> static Grads<V, 2> backward(V g, V x, V low) {
+    return {{select(x >= low, g, V(0)), select(x < low, g, V(0))}};
+  }
+};
+
+struct ClampMax {
+  static constexpr auto name = "clamp_max";
+  static constexpr auto doc = "input, at most max.";
+  static constexpr auto reads = Reads::inputs;
+  static constexpr bool integers = true;
+  template <class V> static V forward(V x, V high) { return min(x, high); }
+  template <class V> static Grads<V, 2> backward(V g, V x, V high) {
+    return {{select(x <= high, g, V(0)), select(x > high, g, V(0))}};
   }
 };
 
@@ -290,9 +304,13 @@ struct Copysign {
 
 struct Lerp {
   static constexpr auto name = "lerp";
-  static constexpr auto doc = "input + weight * (end - input).";
+  static constexpr auto doc = "input + weight * (end - input), exact at both ends.";
   template <class V> static V forward(V start, V end, V weight) {
-    return start + weight * (end - start);
+    V way = end - start;
+    return select(abs(weight) < V(0.5), start + weight * way, end - way * (V(1) - weight));
+  }
+  template <class V> static Grads<V, 3> backward(V g, V start, V end, V weight) {
+    return {{g * (V(1) - weight), g * weight, g * (end - start)}};
   }
 };
 
@@ -331,9 +349,10 @@ struct Fill {
   template <class V> static Grads<V, 2> backward(V g) { return {{V(0), g}}; }
 };
 
-using Arithmetic = meta::List<Add, Sub, Mul, Div, FloorDivide, Remainder, Fmod, Neg, Reciprocal,
-                              Square, Pow, Abs, Sign, Maximum, Minimum, Clamp, Floor, Ceil, Trunc,
-                              Round, Sqrt, Rsqrt, Copysign, Lerp, Addcmul, Addcdiv, NanToNum, Fill>;
+using Arithmetic =
+    meta::List<Add, Sub, Mul, Div, FloorDivide, TruncDivide, Remainder, Fmod, Neg, Reciprocal,
+               Square, Pow, Abs, Sign, Maximum, Minimum, Clamp, ClampMin, ClampMax, Floor, Ceil,
+               Trunc, Round, Sqrt, Rsqrt, Copysign, Lerp, Addcmul, Addcdiv, NanToNum, Fill>;
 
 }  // namespace ops
 }  // namespace BACKTRAIL_TARGET

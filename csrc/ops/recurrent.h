@@ -36,7 +36,7 @@ struct LstmCell {
   static constexpr int gates = 4, kept = 4;
   static constexpr bool has_memory = true, reads_hidden = false;
   template <class V> static void forward(V (&a)[4], V, V& h, V& c) {
-    for (int k : {0, 1, 3}) a[k] = Sigmoid::forward(a[k]);
+    for (int k : {0, 1, 3}) a[k] = sigmoid(a[k]);
     a[2] = tanh(a[2]);
     c = fma(a[1], c, a[0] * a[2]);
     h = a[3] * tanh(c);
@@ -59,8 +59,8 @@ struct GruCell {
   static constexpr int gates = 3, kept = 4;
   static constexpr bool has_memory = false, reads_hidden = true;
   template <class V> static void forward(V (&a)[4], V h_before, V& h, V&) {
-    a[0] = Sigmoid::forward(a[0]);
-    a[1] = Sigmoid::forward(a[1]);
+    a[0] = sigmoid(a[0]);
+    a[1] = sigmoid(a[1]);
     a[2] = tanh(fma(a[0], a[3], a[2]));
     h = fma(a[1], h_before - a[2], a[2]);
   }

@@ -22,7 +22,7 @@ bool same_view(const StepArray& a, const StepArray& b) {
 
 // A step that goes over `numel` elements in order and converts none on the way out.
 bool suits(const Step& s, int64_t numel) {
-  if (s.kind != Step::pointwise) return false;
+  if (s.kind != Step::pointwise || divides_integers(s.name, s.compute)) return false;
   const StepArray& out = s.out[0];
   return is_dense(out, numel) && out.dtype == (s.mask_output ? DType::b8 : s.compute);
 }

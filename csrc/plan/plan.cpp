@@ -148,6 +148,7 @@ Node Plan::make(const Step& s) {
     }
     n.launch.reset(new Launch(s.kernels, s.compute, s.masks, s.mask_output, in, int(s.in.size()),
                               n.out[0], s.values, s.cost));
+    n.launch->divides = divides_integers(s.name, s.compute);
     if (constant_.size() && !s.out.empty() && constant_[size_t(s.out[0].buffer)])
       n.launch->refresh();
   }

@@ -3,6 +3,7 @@
 // tensors, and so differentiates it again, to any order.
 #pragma once
 #include "backtrail/abi.h"
+#include "backtrail/logistic.h"
 #include "backtrail/simd.h"
 
 namespace backtrail {
@@ -121,6 +122,9 @@ inline Expr min(Expr a, Expr b) { return Expr(record("minimum", a.arg, b.arg)); 
 inline Expr max(Expr a, Expr b) { return Expr(record("maximum", a.arg, b.arg)); }
 inline Expr pow(Expr a, Expr b) { return Expr(record("pow", a.arg, b.arg)); }
 inline Expr atan2(Expr a, Expr b) { return Expr(record("atan2", a.arg, b.arg)); }
+inline Expr fmod(Expr a, Expr b) { return Expr(record("fmod", a.arg, b.arg)); }
+inline Expr trunc_divide(Expr a, Expr b) { return Expr(record("trunc_divide", a.arg, b.arg)); }
+inline Expr floor_divide(Expr a, Expr b) { return Expr(record("floor_divide", a.arg, b.arg)); }
 inline Expr copysign(Expr a, Expr b) { return Expr(record("copysign", a.arg, b.arg)); }
 
 #define BACKTRAIL_PRIMITIVE(f) inline Expr f(Expr a) { return Expr(record(#f, a.arg)); }
@@ -134,6 +138,8 @@ BACKTRAIL_PRIMITIVE(sinh) BACKTRAIL_PRIMITIVE(cosh) BACKTRAIL_PRIMITIVE(tanh)
 BACKTRAIL_PRIMITIVE(asinh) BACKTRAIL_PRIMITIVE(acosh) BACKTRAIL_PRIMITIVE(atanh)
 BACKTRAIL_PRIMITIVE(erf) BACKTRAIL_PRIMITIVE(erfc)
 #undef BACKTRAIL_PRIMITIVE
+inline Expr sigmoid(Expr a) { return meta::logistic(a); }
+inline Expr logsigmoid(Expr a) { return meta::log_logistic(a); }
 // clang-format on
 
 }  // namespace BACKTRAIL_TARGET

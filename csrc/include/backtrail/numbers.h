@@ -45,6 +45,8 @@ BACKTRAIL_SCALAR(acosh)
 BACKTRAIL_SCALAR(atanh)
 BACKTRAIL_SCALAR(erf)
 BACKTRAIL_SCALAR(erfc)
+BACKTRAIL_SCALAR(sigmoid)
+BACKTRAIL_SCALAR(logsigmoid)
 #undef BACKTRAIL_SCALAR
 #define BACKTRAIL_SCALAR(f)                       \
   template <class T, class = meta::IfFloating<T>> \
@@ -82,6 +84,7 @@ BACKTRAIL_SCALAR(round)
 BACKTRAIL_SCALAR(pow)
 BACKTRAIL_SCALAR(atan2)
 BACKTRAIL_SCALAR(copysign)
+BACKTRAIL_SCALAR(fmod)
 #undef BACKTRAIL_SCALAR
 #undef BACKTRAIL_MIXED
 
@@ -130,7 +133,7 @@ BACKTRAIL_MIXED(<) BACKTRAIL_MIXED(<=) BACKTRAIL_MIXED(>) BACKTRAIL_MIXED(>=) BA
   template <class T, class S, class = meta::IfNumbers<S>> BACKTRAIL_INLINE Vec<T> f(S a, Vec<T> b) { return f(Vec<T>(a), b); }  \
   template <class V, class S, class = meta::IfNumbers<S>> inline Dual<V> f(const Dual<V>& a, S b) { return f(a, Dual<V>(double(b))); } \
   template <class V, class S, class = meta::IfNumbers<S>> inline Dual<V> f(S a, const Dual<V>& b) { return f(Dual<V>(double(a)), b); }
-BACKTRAIL_MIXED(max) BACKTRAIL_MIXED(min) BACKTRAIL_MIXED(pow) BACKTRAIL_MIXED(atan2) BACKTRAIL_MIXED(copysign)
+BACKTRAIL_MIXED(max) BACKTRAIL_MIXED(min) BACKTRAIL_MIXED(pow) BACKTRAIL_MIXED(atan2) BACKTRAIL_MIXED(copysign) BACKTRAIL_MIXED(fmod)
 #undef BACKTRAIL_MIXED
 template <class T, class S, class = meta::IfNumbers<S>> BACKTRAIL_INLINE Vec<T> select(typename Vec<T>::Mask m, Vec<T> a, S b) { return select(m, a, Vec<T>(b)); }
 template <class T, class S, class = meta::IfNumbers<S>> BACKTRAIL_INLINE Vec<T> select(typename Vec<T>::Mask m, S a, Vec<T> b) { return select(m, Vec<T>(a), b); }

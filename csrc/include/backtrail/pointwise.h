@@ -217,7 +217,7 @@ inline V pick(const V& g, int) {
 template <int I, int J, class V, class A>
 inline auto seed(const A& a) {
   if constexpr (std::is_same_v<A, V>)
-    return Dual<V>(a, V(I == J ? 1.0 : 0.0));
+    return Dual<V>(a, V(I == J ? 1.0 : 0.0), I != J);
   else
     return a;
 }

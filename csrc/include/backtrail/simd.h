@@ -402,36 +402,6 @@ BACKTRAIL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
   BACKTRAIL_EACH_REG_OF(y, native::fma(a.r[i], b.r[i], c.r[i]));
 }
 
-// Integer division that rounds down, and its remainder, which has the sign of b. Division by 0
-// gives 0.
-template <class T>
-BACKTRAIL_INLINE Vec<T> remainder(Vec<T> a, Vec<T> b) {
-  static_assert(Vec<T>::is_integer, "remainder: integer lanes only");
-  Vec<T> y;
-  for (int i = 0; i < kRegs; ++i) {
-    for (int j = 0; j < Vec<T>::kLanesPerReg; ++j) {
-      T n = a.r[i][j], d = b.r[i][j];
-      T m = d == 0 || d == -1 ? 0 : n % d;  // the lowest integer % -1 traps
-      y.r[i][j] = m != 0 && (m < 0) != (d < 0) ? m + d : m;
-    }
-  }
-  return y;
-}
-template <class T>
-BACKTRAIL_INLINE Vec<T> floor_div(Vec<T> a, Vec<T> b) {
-  static_assert(Vec<T>::is_integer, "floor_div: integer lanes only");
-  Vec<T> y;
-  for (int i = 0; i < kRegs; ++i) {
-    for (int j = 0; j < Vec<T>::kLanesPerReg; ++j) {
-      T n = a.r[i][j], d = b.r[i][j];
-      using Wrapping = typename native::Traits<T>::Wrapping;
-      T q = d == 0 ? 0 : d == -1 ? T(-Wrapping(n)) : n / d;
-      y.r[i][j] = d != 0 && d != -1 && n % d != 0 && (n < 0) != (d < 0) ? q - 1 : q;
-    }
-  }
-  return y;
-}
-
 // Reductions pair lane i with lane i + lanes / 2, then i + lanes / 4, ...: the same tree
 // everywhere.
 template <class T, class Op>

@@ -16,9 +16,9 @@ namespace taped {
 // How a recorded value was made.
 enum class Step : uint8_t {
   // clang-format off
-  leaf, constant, neg, add, sub, mul, div, pow, atan2,
+  leaf, constant, neg, add, sub, mul, div, pow, atan2, fmod,
   exp, exp2, expm1, log, log2, log10, log1p, sin, cos, tan, asin, acos, atan,
-  sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, sqrt, rsqrt,
+  sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, sigmoid, logsigmoid, sqrt, rsqrt,
   // clang-format on
 };
 
@@ -178,6 +178,8 @@ BACKTRAIL_ONE(acosh)
 BACKTRAIL_ONE(atanh)
 BACKTRAIL_ONE(erf)
 BACKTRAIL_ONE(erfc)
+BACKTRAIL_ONE(sigmoid)
+BACKTRAIL_ONE(logsigmoid)
 BACKTRAIL_ONE(sqrt)
 BACKTRAIL_ONE(rsqrt)
 #undef BACKTRAIL_ONE
@@ -191,14 +193,15 @@ inline double value(const Var& a) { return a.v; }
 inline Var select(bool condition, const Var& a, const Var& b) { return condition ? a : b; }
 inline Var fma(const Var& a, const Var& b, const Var& c) { return a * b + c; }
 inline Var abs(const Var& a) { return a.v > 0 ? a : a.v < 0 ? -a : Var(a.v == a.v ? 0 : a.v); }
-// Where the arguments are equal each gets half of the slope, as in PyTorch. NaN goes through.
+// Ties, NaN and the slope at 0 as for dual numbers.
 inline Var max(const Var& a, const Var& b) {
-  return a.v > b.v ? a : a.v < b.v ? b : (a + b) * Var(0.5);
+  return a.v > b.v ? a : a.v < b.v ? b : a.v == b.v ? (a + b) * Var(0.5) : a + b;
 }
 inline Var min(const Var& a, const Var& b) {
-  return a.v < b.v ? a : a.v > b.v ? b : (a + b) * Var(0.5);
+  return a.v < b.v ? a : a.v > b.v ? b : a.v == b.v ? (a + b) * Var(0.5) : a + b;
 }
 inline Var copysign(const Var& a, const Var& b) {
+  if (a.v == 0) return copysign(a.v, b.v);
   return copysign(1.0, a.v) == copysign(1.0, b.v) ? a : -a;
 }
 inline Var pow(const Var& a, const Var& b) {
@@ -208,6 +211,10 @@ inline Var pow(const Var& a, const Var& b) {
 }
 inline Var atan2(const Var& a, const Var& b) {
   return taped::two(taped::Step::atan2, atan2(a.v, b.v), a, b);
+}
+
+inline Var fmod(const Var& a, const Var& b) {
+  return taped::two(taped::Step::fmod, fmod(a.v, b.v), a, b);
 }
 
 namespace taped {
@@ -229,10 +236,11 @@ void pull_back(Step step, const S& a, const S& b, const S& y, const S& g, bool o
       if (of_b) db = y == S(0) ? S(0) : g * y * log(a);
       return;
     case Step::atan2: {
-      const S scaled = g / (a * a + b * b);
-      da = scaled * b, db = -(scaled * a);
+      const Slopes<S> slopes = atan2_slopes(a, b);
+      da = g * slopes.dy, db = g * slopes.dx;
       return;
     }
+    case Step::fmod: da = g, db = -(g * trunc(a / b)); return;
     case Step::exp: da = g * y; return;
     case Step::exp2: da = g * y * S(0.69314718055994530942); return;
     case Step::expm1: da = g * exp(a); return;
@@ -254,6 +262,8 @@ void pull_back(Step step, const S& a, const S& b, const S& y, const S& g, bool o
     case Step::atanh: da = g / (S(1) - a * a); return;
     case Step::erf: da = g * S(1.12837916709551257390) * exp(-(a * a)); return;
     case Step::erfc: da = g * S(-1.12837916709551257390) * exp(-(a * a)); return;
+    case Step::sigmoid: da = g * (y * sigmoid(-a)); return;
+    case Step::logsigmoid: da = g * sigmoid(-a); return;
     case Step::sqrt: da = g * S(0.5) / y; return;
     case Step::rsqrt: da = g * S(-0.5) * y * y * y; return;
   }

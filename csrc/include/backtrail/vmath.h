@@ -6,6 +6,8 @@
 // and the error is stated apart where it is larger.
 #pragma once
 
+#include "backtrail/logistic.h"
+#include "backtrail/vmath_divide.h"
 #include "backtrail/vmath_erf.h"
 #include "backtrail/vmath_exp.h"
 #include "backtrail/vmath_log.h"
@@ -18,6 +20,15 @@ inline namespace BACKTRAIL_TARGET {
 template <class T>
 BACKTRAIL_INLINE Vec<T> rsqrt(Vec<T> x) {
   return Vec<T>(1) / sqrt(x);
+}
+
+template <class T>
+BACKTRAIL_INLINE Vec<T> sigmoid(Vec<T> x) {
+  return meta::logistic(x);
+}
+template <class T>
+BACKTRAIL_INLINE Vec<T> logsigmoid(Vec<T> x) {
+  return meta::log_logistic(x);
 }
 
 }  // namespace BACKTRAIL_TARGET

@@ -99,17 +99,52 @@ def attention(
 
     Vaswani et al., 2017.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = (q @ k.mT) * scale
-    if mask is not None:
-        scores = scores + mask
+    seen = seen_keys(mask, causal, q.shape[-2], k.shape[-2])
+    return weighted_values(attention_weights(q, k, mask, seen, scale), v, seen)
+
+
+def seen_keys(mask: Tensor | None, causal: bool, queries: int, keys: int) -> Tensor | None:
+    """Return which keys each query sees, or None when it is all of them."""
+    seen = None if mask is None else mask != -float("inf")
     if causal:
-        rows, cols = arange(q.shape[-2]).unsqueeze(1), arange(k.shape[-2])
-        scores = apply(ops["where"], (cols <= rows, scores, full((), -float("inf"), q.dtype)))
+        past = arange(keys) <= arange(queries).unsqueeze(1)
+        seen = past if seen is None else seen & past
+    return seen
+
+
+def attention_weights(
+    q: Tensor, k: Tensor, mask: Tensor | None, seen: Tensor | None, scale: float | None
+) -> Tensor:
+    """softmax(q k^T * scale + mask) over the keys seen, 0 for a query that sees none.
+
+    Whatever stands at a key that is not seen, NaN too, has no effect.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    where, nothing = ops["where"], full((), -float("inf"), q.dtype)
+    if seen is None:
+        scores = (q @ k.mT) * scale
+    else:  # 0 * NaN is NaN, so it is taken out of the product, and put back where it is seen
+        whole = k.detach().isfinite()
+        scores = (q @ apply(where, (whole, k, full((), 0.0, k.dtype))).mT) * scale
+        scores = scores if mask is None else scores + mask
+        scores = apply(where, (seen, scores, nothing))
+        broken = (~whole.all(-1)).unsqueeze(-2) & seen
+        scores = apply(where, (broken, full((), float("nan"), q.dtype), scores))
     top = scores.detach().amax(-1, True)
-    hidden = top == -float("inf")  # a query that sees no key attends to nothing
-    e = (scores - apply(ops["where"], (hidden, 0.0, top))).exp()
-    return (e / apply(ops["where"], (hidden, 1.0, e.sum(-1, True)))) @ v
+    hidden = top == -float("inf")
+    e = (scores - apply(where, (hidden, 0.0, top))).exp()
+    return e / apply(where, (hidden, 1.0, e.sum(-1, True)))
+
+
+def weighted_values(weights: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """weights @ v, where values at keys that are not seen have no effect, NaN neither."""
+    if seen is None:
+        return weights @ v
+    where = ops["where"]
+    whole = v.detach().isfinite()
+    mixed = weights @ apply(where, (whole, v, full((), 0.0, v.dtype)))
+    broken = seen.to(v.dtype) @ (~whole).to(v.dtype) > 0
+    return apply(where, (broken, full((), float("nan"), v.dtype), mixed))
 
 
 def differentiate(

@@ -118,7 +118,8 @@ def _extreme(node: Node, grad: Tensor) -> Any:
     x, y = node.saved
     grad, _ = _spread(node, grad)
     y, _ = _spread(node, y.detach())
-    equal = ((x.detach() == y) | (y != y)).to(grad.dtype)  # equal ones share
+    x = x.detach()
+    equal = ((x == y) | ((x != x) & (y != y))).to(grad.dtype)  # equal ones share
     share = equal / equal.sum(node.attrs[0], True)
     return (grad * share,)
 
@@ -128,7 +129,7 @@ def _prod(node: Node, grad: Tensor) -> Any:
     x, _ = node.saved
     grad, _ = _spread(node, grad)
     dim = node.attrs[0]
-    flat = dim is None
+    flat = dim is None or not x.ndim
     rows = x.reshape(-1) if flat else x.movedim(dim, -1)
     # Products of all elements before and after each one: right with any number of zeros.
     one = full((*rows.shape[:-1], 1), 1, rows.dtype)
@@ -173,7 +174,7 @@ def _reshaped(node: Node, grad: Tensor) -> Any:
     return (apply(_RESHAPE, (grad,), (node.shape(0),)),)
 
 
-@rule("alias", "clone")
+@rule("alias", "clone", "contiguous")
 def _same(node: Node, grad: Tensor) -> Any:
     return (grad,)
 
@@ -245,8 +246,9 @@ def _matmul(node: Node, grad: Tensor) -> Any:
     if need_b:
         if cols.ndim == 2 and rows.ndim > 2:  # one product over all rows instead of a sum of many
             n = cols.shape[-1]
-            left = rows.reshape(-1, rows.shape[-1])
-            gb = apply(_MATMUL, (left.mT, g.expand(*rows.shape[:-1], n).reshape(-1, n)))
+            m = _numel(rows.shape[:-1])
+            left = rows.reshape(m, rows.shape[-1])
+            gb = apply(_MATMUL, (left.mT, g.expand(*rows.shape[:-1], n).reshape(m, n)))
         else:
             gb = sum_to(apply(_MATMUL, (rows.mT, g)), cols.shape)
         gb = gb.reshape(b.shape) if b.ndim == 1 else gb
@@ -264,10 +266,11 @@ def _linear_fused(node: Node, grad: Tensor) -> Any:
 @rule("linear", fused=_linear_fused)
 def _linear(node: Node, grad: Tensor) -> Any:
     x, weight = node.saved
-    g = grad.reshape(-1, grad.shape[-1])
+    m = _numel(grad.shape[:-1])
+    g = grad.reshape(m, grad.shape[-1])
     return (
         apply(_MATMUL, (grad, weight)) if node.edges[0] is not None else None,
-        apply(_MATMUL, (g.mT, x.reshape(-1, x.shape[-1]))) if node.edges[1] is not None else None,
+        apply(_MATMUL, (g.mT, x.reshape(m, x.shape[-1]))) if node.edges[1] is not None else None,
         g.sum(0) if node.edges[2] is not None else None,
     )
 
@@ -284,7 +287,7 @@ def _embedding_fused(node: Node, grad: Tensor) -> Any:
 def _embedding(node: Node, grad: Tensor) -> Any:
     (index,) = node.saved
     shape = node.shape(0)
-    rows = grad.reshape(-1, *shape[1:])
+    rows = grad.reshape(index._numel, *shape[1:])
     zeros = full(shape, 0, grad.dtype)
     return apply(_INDEX_ADD, (zeros, index.reshape(-1), rows), (0, 1)), None
 
@@ -377,7 +380,13 @@ def _last_written(node: Node, indices: Any, first: int) -> Tensor:
 @rule("cat")
 def _cat(node: Node, grad: Tensor) -> Any:
     dim = node.attrs[0]
-    pieces = split(grad, [node.shape(i)[dim] for i in range(node.n_inputs)], dim)
+    shapes = [node.shape(i) for i in range(node.n_inputs)]
+    # PyTorch lets empty 1-d tensors join anything.
+    sizes = [0 if len(s) != grad.ndim else s[dim] for s in shapes]
+    pieces = [
+        g if len(s) == grad.ndim else full(s, 0, grad.dtype)
+        for g, s in zip(split(grad, sizes, dim), shapes, strict=True)
+    ]
     return [None if edge is None else g for edge, g in zip(node.edges, pieces, strict=True)]
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import dtypes
 from .._core import Node
-from ..tensor import Tensor, apply, ops
+from ..tensor import Op, Tensor, apply, ops
 from .rules import rule
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
@@ -71,6 +72,19 @@ def _check(
         )
 
 
+def of_integers(x: Tensor) -> Tensor:
+    """Return integers as float64, which holds them exactly up to 2**53; floats as they are."""
+    return x if x.dtype.is_floating_point or x.dtype is dtypes.bool_ else x.to(dtypes.float64)
+
+
+def _product(op: Op, x: Tensor, weight: Tensor, bias: Tensor | None, attributes: Any) -> Tensor:
+    kinds = {t.dtype for t in (x, weight, bias) if t is not None}
+    if x.dtype.is_floating_point or len(kinds) > 1:
+        return apply(op, (x, weight, bias), attributes)
+    wide = (of_integers(x), of_integers(weight), None if bias is None else of_integers(bias))
+    return apply(op, wide, attributes).to(x.dtype)
+
+
 def _conv(
     name: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any,
     padding: Any, dilation: Any, groups: int,
@@ -100,7 +114,7 @@ def _conv(
             f"{name}: input has shape {tuple(input.shape)}, weight {tuple(w)}, padding={before}, "
             f"dilation={dilation}: the filter must not be larger than the padded input"
         )
-    y = apply(_CONVOLUTION, (x, weight, bias), (stride, before, dilation, groups, size))
+    y = _product(_CONVOLUTION, x, weight, bias, (stride, before, dilation, groups, size))
     return y if batched else y.squeeze(0)
 
 
@@ -167,7 +181,7 @@ def _conv_transpose(
             f"{name}: input has shape {tuple(input.shape)}, weight {tuple(w)}, padding={padding}: "
             f"the output would have size {size}"
         )
-    y = apply(_TRANSPOSE, (x, weight, bias), (stride, padding, dilation, groups, size))
+    y = _product(_TRANSPOSE, x, weight, bias, (stride, padding, dilation, groups, size))
     return y if batched else y.squeeze(0)
 
 

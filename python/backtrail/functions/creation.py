@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, isfinite
 from operator import index
 from typing import Any
@@ -311,9 +311,19 @@ def empty_like(
     memory_format: Any = None,
 ) -> Tensor:
     """Make an uninitialised tensor of the shape and dtype of another."""
-    return empty(
-        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad
-    )
+    kind = dtype or input.dtype
+    made = _laid_out(input, lambda shape: empty(shape, dtype=kind, device=device))
+    return _made(made, requires_grad)
+
+
+def _laid_out(input: Tensor, make: Callable[[Any], Tensor]) -> Tensor:
+    """What `make` makes of input's shape, with its dimensions in memory in the order of input's."""
+    if input._contiguous:
+        return make(input.shape)
+    strides = input._strides
+    order = sorted(range(input.ndim), key=lambda d: -strides[d])  # the outermost first
+    made = make([input.shape[d] for d in order])
+    return apply(ops["permute"], (made,), ([order.index(d) for d in range(input.ndim)],))
 
 
 def _like(
@@ -327,7 +337,9 @@ def _like(
     requires_grad: bool = False,
     memory_format: Any = None,
 ) -> Tensor:
-    return _filled(name, (input.shape,), value, dtype or input.dtype, device, requires_grad)
+    kind = dtype or input.dtype
+    made = _laid_out(input, lambda shape: _filled(name, (shape,), value, kind, device, False))
+    return _made(made, requires_grad)
 
 
 def _number(name: str, argument: str, x: Any) -> Any:

@@ -241,10 +241,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         raise RuntimeError(
             f"div: rounding_mode is {rounding_mode!r}; expected None, trunc or floor"
         )
-    quotient = apply(ops["trunc"], (apply(ops["div"], (input, other)),))
-    if isinstance(input, Tensor) and not input.dtype.is_floating_point:
-        return quotient.to(input.dtype)
-    return quotient
+    return apply(ops["trunc_divide"], (input, other))
 
 
 _divide_in_place = in_place(div)
@@ -277,8 +274,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         or (isinstance(input, Tensor) and not input.dtype.is_floating_point)
     ):
         if min is not None:
-            input = apply(ops["maximum"], (input, min))
-        return input if max is None else apply(ops["minimum"], (input, max))
+            input = apply(ops["clamp_min"], (input, min))
+        return input if max is None else apply(ops["clamp_max"], (input, max))
     low = -float("inf") if min is None else min
     high = float("inf") if max is None else max
     return apply(ops["clamp"], (input,), (low, high))
@@ -352,10 +349,10 @@ def lerp_(self: Tensor, end: Any, weight: Any) -> Tensor:
 @method
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Round to `decimals` places; halves go to the even neighbour."""
-    if not input.dtype.is_floating_point:
-        return input
     if decimals == 0:
         return apply(ops["round"], (input,))
+    if not input.dtype.is_floating_point:
+        return apply(ops["clone"], (input,))
     scale = 10.0**decimals
     return apply(ops["round"], (input * scale,)) / scale
 
@@ -366,7 +363,7 @@ def nan_to_num(
 ) -> Tensor:
     """Replace NaN and the infinities; by default with 0 and the largest finite numbers."""
     if not input.dtype.is_floating_point:
-        return input
+        return apply(ops["clone"], (input,))
     limits = dtypes.finfo(input.dtype)
     high = limits.max if posinf is None else posinf
     low = limits.min if neginf is None else neginf
@@ -384,7 +381,13 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
     """Test |input - other| <= atol + rtol * |other|, element by element."""
-    if rtol == 0 and atol == 0:  # integers would wrap in what follows
+    if not isinstance(input, Tensor) or not isinstance(other, Tensor):
+        kinds = f"{type(input).__name__} and {type(other).__name__}"
+        raise TypeError(f"isclose: expected two Tensors; got {kinds}")
+    if rtol < 0 or atol < 0:
+        raise RuntimeError(f"isclose: rtol {rtol} and atol {atol} must not be negative")
+    exact = input.dtype is dtypes.bool_ or other.dtype is dtypes.bool_
+    if exact or (rtol == 0 and atol == 0):  # integers would wrap in what follows
         same = input == other
         return same | ((input != input) & (other != other)) if equal_nan else same
     close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs())

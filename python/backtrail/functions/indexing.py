@@ -252,23 +252,58 @@ def topk(
 
 @method
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """Return the k-th smallest element (from 1) of a dimension and its index."""
-    values, indices = topk(input, k, dim, largest=False)
-    values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
-    return (
-        ValuesIndices(values, indices)
-        if keepdim
-        else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
-    )
+    """Return the k-th smallest element (from 1) of a dimension and its index; NaN is last."""
+    size = input.shape[dim] if input.ndim else 1
+    if not 1 <= k <= size:
+        raise RuntimeError(f"kthvalue: k is {k}; expected one from 1 to the size {size}")
+    rows = input if input.ndim else input.reshape(1)
+    order = topk(rows.detach(), k, dim, largest=False).indices
+    return _taken(input, order.narrow(dim, k - 1, 1), dim, keepdim)
+
+
+def _taken(input: Tensor, index: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+    """The elements at one index along a dimension, and the indices."""
+    rows = input if input.ndim else input.reshape(1)
+    values, index = apply(ops["gather"], (rows, index), (dim,)), index.contiguous()
+    if not input.ndim:
+        return ValuesIndices(values.reshape(()), index.reshape(()))
+    if keepdim:
+        return ValuesIndices(values, index)
+    return ValuesIndices(values.squeeze(dim), index.squeeze(dim))
 
 
 @method
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Return the (lower) median of all elements, or of a dimension with its indices."""
+    """Return the (lower) median of all elements, or of a dimension with its indices.
+
+    NaN where there is one. Of all elements, equal ones share the slope.
+    """
     if dim is None:
         flat = input.reshape(-1)
-        return kthvalue(flat, (flat._numel + 1) // 2, 0).values
-    return kthvalue(input, (input.shape[dim] + 1) // 2, dim, keepdim)
+        if not flat._numel:
+            return full((), float("nan"), dtype=input.dtype)
+        middle = _median(flat.detach(), 0).values
+        if not flat.requires_grad:
+            return middle
+        equal = flat.detach() == middle
+        equal = equal | (flat.isnan() & middle.isnan())
+        return apply(ops["where"], (equal, flat, full((), -float("inf"), dtype=flat.dtype))).amax()
+    return _median(input, dim, keepdim)
+
+
+def _median(input: Tensor, dim: int, keepdim: bool = False) -> ValuesIndices:
+    """The median along a dimension: the first NaN, or what stands in the middle."""
+    size = input.shape[dim] if input.ndim else 1
+    if size == 0:
+        raise IndexError(f"median: dimension {dim} of shape {tuple(input.shape)} has no elements")
+    rows = input.detach() if input.ndim else input.detach().reshape(1)
+    k = (size + 1) // 2
+    index = topk(rows, k, dim, largest=False).indices.narrow(dim, k - 1, 1)
+    if input.dtype.is_floating_point:
+        missing = rows.isnan().to(dtypes.uint8)
+        first = apply(ops["argmax"], (missing,), (dim, True))
+        index = apply(ops["where"], (missing.amax(dim, True) != 0, first, index))
+    return _taken(input, index, dim, keepdim)
 
 
 @method

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..tensor import Tensor, apply, method, ops
-from .reductions import norm as _norm
+from .shaping import broadcast_shapes
 
 __all__ = [
     "addmm",
@@ -27,7 +27,6 @@ __all__ = [
     "tril",
     "triu",
     "vecdot",
-    "vector_norm",
 ]
 
 _MATMUL, _TRIL, _TRIU = ops["matmul"], ops["tril"], ops["triu"]
@@ -101,9 +100,17 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """Return beta * input + alpha * (mat1 @ mat2)."""
     _expect("addmm", 2, mat1, mat2)
-    product = apply(_MATMUL, (mat1, mat2))
+    return _scaled_sum(input, apply(_MATMUL, (mat1, mat2)), beta, alpha)
+
+
+def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    """beta * input + alpha * product; for integers the fractions of both are cut off."""
+    if not product.dtype.is_floating_point:
+        beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else (input if beta == 1 else input * beta) + product
+    if beta == 0:  # then what input holds, NaN too, does not matter
+        return product.expand(*broadcast_shapes(input.shape, product.shape))
+    return (input if beta == 1 else input * beta) + product
 
 
 @method
@@ -111,9 +118,7 @@ def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
     """Return beta * input + alpha * (batch1 @ batch2) for batches of matrices."""
-    product = bmm(batch1, batch2)
-    product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else (input if beta == 1 else input * beta) + product
+    return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
 
 
 @method
@@ -186,6 +191,10 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     for i in range(1, len(tensors)):
         other, names = _diagonals(terms[i], tensors[i], equation)
         later = set(result) | {c for t in terms[i + 1 :] for c in t}
+        rows = [result.index(c) for c in labels if c in result and c not in names]
+        cols = [result.index(c) for c in names if c in result and c not in labels]
+        if rows and cols and max(cols) < min(rows):  # then the product has the output's order
+            current, labels, other, names = other, names, current, labels
         current, labels = _contract(current, labels, other, names, later)
     gone = [d for d, c in enumerate(labels) if c not in result]
     if gone:
@@ -255,21 +264,17 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
         left, right = ([d % x.ndim for d in side] for side, x in zip(dims, (a, b), strict=True))
+    for i, j in zip(left, right, strict=True):  # a size of 1 goes with any
+        if a.shape[i] != b.shape[j] and a.shape[i] == 1:
+            b = b.sum(j, True)
+        elif a.shape[i] != b.shape[j] and b.shape[j] == 1:
+            a = a.sum(i, True)
     keep_a = [d for d in range(a.ndim) if d not in left]
     keep_b = [d for d in range(b.ndim) if d not in right]
     n = _product(a.shape[d] for d in left)
-    m = a.permute(keep_a + left).reshape(-1, n) @ b.permute(right + keep_b).reshape(n, -1)
-    return m.reshape([a.shape[d] for d in keep_a] + [b.shape[d] for d in keep_b])
-
-
-def norm(
-    A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
-) -> Tensor:
-    """Return the vector norm of order `ord` (2 by default); "fro" for matrices."""
-    return _norm(A, 2 if ord is None else ord, dim, keepdim, dtype)
-
-
-vector_norm = norm
+    rows, cols = [a.shape[d] for d in keep_a], [b.shape[d] for d in keep_b]
+    m = a.permute(keep_a + left).reshape(_product(rows), n)
+    return (m @ b.permute(right + keep_b).reshape(n, _product(cols))).reshape(rows + cols)
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import dtypes
 from .._core import Node, full
 from ..tensor import Tensor, apply, ops
-from .convolution import Numbers, numbers
+from .convolution import Numbers, numbers, of_integers
 from .rules import rule
 
 __all__ = [
@@ -28,7 +28,7 @@ def _check_input(name: str, dims: int, input: Tensor) -> None:
             f"{name}: input has shape {tuple(input.shape)}; expected {dims + 2} dimensions, "
             f"or {dims + 1} without a batch"
         )
-    if 0 in input.shape[1:]:
+    if 0 in input.shape[1 if input.ndim == dims + 2 else 0 :]:
         raise RuntimeError(
             f"{name}: input has shape {tuple(input.shape)}; only the batch may be empty"
         )
@@ -42,7 +42,7 @@ def _windows(
     _check_input(name, dims, input)
     kernel = numbers(name, "kernel_size", kernel_size, dims, 1)
     # None or, as in PyTorch, an empty list: windows side by side.
-    stride = kernel if stride is None or stride == [] else stride
+    stride = kernel if stride is None or stride in ([], ()) else stride
     stride = numbers(name, "stride", stride, dims, 1)
     padding = numbers(name, "padding", padding, dims)
     dilation = numbers(name, "dilation", dilation, dims, 1)
@@ -71,7 +71,8 @@ def _max(
     dilation: Any, ceil_mode: bool, return_indices: bool,
 ) -> Any:  # fmt: skip
     windows = _windows(name, dims, input, kernel_size, stride, padding, dilation, ceil_mode)
-    y, where = apply(_MAX, (input,), windows)
+    y, where = apply(_MAX, (of_integers(input),), windows)
+    y = y if y.dtype is input.dtype else y.to(input.dtype)
     return (y, where.to(dtypes.int64)) if return_indices else y
 
 
@@ -127,7 +128,8 @@ def avg_pool1d(
     Zeros of the padding count as elements unless `count_include_pad` is False.
     """
     windows = _windows("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
-    return apply(_AVG, (input,), (*windows, count_include_pad, 0))
+    y = apply(_AVG, (of_integers(input),), (*windows, count_include_pad, 0))
+    return y if y.dtype is input.dtype else y.to(input.dtype)
 
 
 def avg_pool2d(
@@ -147,7 +149,9 @@ def avg_pool2d(
     if divisor_override == 0:
         raise RuntimeError("avg_pool2d: divisor_override must not be 0")
     windows = _windows("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
-    return apply(_AVG, (input,), (*windows, count_include_pad, divisor_override or 0))
+    attributes = (*windows, count_include_pad, divisor_override or 0)
+    y = apply(_AVG, (of_integers(input),), attributes)
+    return y if y.dtype is input.dtype else y.to(input.dtype)
 
 
 def _evenly(name: str, dims: int, input: Tensor, output_size: Any) -> tuple[Any, ...]:

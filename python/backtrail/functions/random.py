@@ -287,9 +287,10 @@ def bernoulli(
 ) -> Tensor:
     """Draw 1 with the probability that each element says (or p), else 0."""
     if p is not None:
-        input = input * 0 + p
+        input = apply(ops["fill"], (input, p))
     stream = (generator or default_generator)._take(max(input._numel, 1))
-    return apply(ops["bernoulli"], (input.detach(),), stream)
+    drawn = apply(ops["bernoulli"], (input.detach(),), stream)
+    return apply(ops["fill"], (input, drawn)) if input.requires_grad else drawn  # slope 0
 
 
 @method
@@ -380,5 +381,7 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
 @method
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers of the exponential distribution of rate lambd."""
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_: lambd is {lambd}; it must be positive")
     u = _draw("uniform", tuple(self.shape), self.dtype, 0.0, 1.0, generator)
     return self.copy_((1.0 - u).log() / -lambd)

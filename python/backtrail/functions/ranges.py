@@ -8,7 +8,7 @@ from .. import _core, dtypes
 from .._core import get_default_dtype
 from ..dtypes import dtype as DType
 from ..tensor import Tensor, apply, ops
-from .creation import _made, _number, _shape, tensor
+from .creation import _made, _number, _shape, arange, tensor
 
 __all__ = [
     "linspace",
@@ -38,8 +38,17 @@ def linspace(
         raise RuntimeError(f"linspace: steps is {steps}; it must not be negative")
     dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "linspace: dtype")
     if not dtype.is_floating_point:
-        start, end = int(start), int(end)
+        return _made(_whole_steps(start, end, steps).trunc().to(dtype), requires_grad)
     return _made(_core.linspace(float(start), float(end), steps, dtype), requires_grad)
+
+
+def _whole_steps(start: Any, end: Any, steps: int) -> Tensor:
+    """PyTorch's steps between whole numbers: from both ends, cut off, by a step of float32."""
+    first, last = int(start), int(end)
+    step = tensor((last - first) / max(steps - 1, 1), dtype=dtypes.float32).item()
+    n = arange(steps, dtype=dtypes.float64)
+    half = max(steps // 2, 1)
+    return apply(ops["where"], (n < half, first + n * step, last - (steps - 1 - n) * step))
 
 
 def logspace(
@@ -54,9 +63,10 @@ def logspace(
 ) -> Tensor:
     """Make `steps` numbers from base**start to base**end, evenly spaced in their logarithm."""
     dtype = get_default_dtype() if dtype is None else dtypes.as_dtype(dtype, "logspace: dtype")
-    exponents = linspace(
-        start, end, steps, dtype=dtype if dtype.is_floating_point else dtypes.float64, **kwargs
-    )
+    if dtype.is_floating_point:
+        exponents = linspace(start, end, steps, dtype=dtype, **kwargs)
+    else:
+        exponents = _whole_steps(start, end, steps)
     return _made(apply(ops["pow"], (float(base), exponents)).to(dtype), requires_grad)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
+from .._core import full, get_default_dtype
 from ..tensor import Tensor, apply, method, ops
 from .notice import warn_caller
 from .returns import ValuesIndices, returned
@@ -59,7 +60,8 @@ def sum(
     """Add up over dimensions (all by default). Integers and bools give int64."""
     if dtype is not None:
         input = input.to(dtype)
-    return apply(_SUM, (input,), (axis if dim is None else dim, keepdim or keepdims))
+    total = apply(_SUM, (input,), (axis if dim is None else dim, keepdim or keepdims))
+    return total if dtype is None else total.to(dtype)
 
 
 @method
@@ -85,7 +87,8 @@ def prod(
     """Multiply over one dimension, or over all."""
     if dtype is not None:
         input = input.to(dtype)
-    return apply(_PROD, (input,), (dim, keepdim))
+    product = apply(_PROD, (input,), (dim, keepdim))
+    return product if dtype is None else product.to(dtype)
 
 
 @method
@@ -156,16 +159,21 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Test whether some element is true (not 0)."""
     if input._numel == 0:
-        return input.to(dtypes.bool_).sum(dim, keepdim) != 0
-    return apply(_AMAX, (input != 0,), (dim, keepdim))
+        return _truth(input, input.to(dtypes.bool_).sum(dim, keepdim) != 0)
+    return _truth(input, apply(_AMAX, (input != 0,), (dim, keepdim)))
 
 
 @method
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Test whether every element is true (not 0)."""
     if input._numel == 0:
-        return (input == 0).sum(dim, keepdim) == 0
-    return apply(_AMIN, (input != 0,), (dim, keepdim))
+        return _truth(input, (input == 0).sum(dim, keepdim) == 0)
+    return _truth(input, apply(_AMIN, (input != 0,), (dim, keepdim)))
+
+
+def _truth(input: Tensor, found: Tensor) -> Tensor:
+    """PyTorch answers in uint8 for uint8, its bools of old."""
+    return found.to(dtypes.uint8) if input.dtype is dtypes.uint8 else found
 
 
 @method
@@ -179,7 +187,7 @@ def _count(input: Tensor, dim: Dims) -> int:
         return input._numel
     n = 1
     for d in dim if isinstance(dim, Sequence) else (dim,):
-        n *= input.shape[d]
+        n *= input.shape[d] if input.ndim else 1
     return n
 
 
@@ -193,11 +201,20 @@ def var(
     correction: float | None = None,
 ) -> Tensor:
     """Return the variance: squared deviations from the mean, summed, over n - correction."""
+    return _variance(input, dim, unbiased, keepdim, correction, input.dtype)
+
+
+def _variance(
+    input: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: Any, squares: dtypes.dtype
+) -> Tensor:
+    """`var` with its squares formed and added up in the dtype `squares`."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     degrees = (1 if unbiased else 0) if correction is None else correction
     n = _count(input, dim)
     deviation = input - input.mean(dim, True)
+    if input.dtype is not squares:
+        deviation = deviation.to(squares)
     total = (deviation * deviation).sum(dim, keepdim)
     return total / builtins.max(n - degrees, 0)
 
@@ -211,23 +228,57 @@ def std(
     *,
     correction: float | None = None,
 ) -> Tensor:
-    """Return the standard deviation, the square root of `var`."""
-    return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
+    """Return the standard deviation, the square root of `var`; its slope where it is 0 is 0.
+
+    Squares of float32 are formed in float64, where they do not overflow.
+    """
+    squares = dtypes.float64 if input.dtype is dtypes.float32 else input.dtype
+    root = safe_root(_variance(input, dim, unbiased, keepdim, correction, squares))
+    return root if squares is input.dtype else root.to(input.dtype)
 
 
-def var_mean(input: Tensor, dim: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+def safe_root(square: Tensor, power: float = 0.5) -> Tensor:
+    """Return square ** power, or 0 with the slope 0 where it is 0: PyTorch's rule for norms."""
+    zero = square.detach() == 0
+    root = apply(ops["where"], (zero, _number(1, square), square)) ** power
+    return apply(ops["where"], (zero, _number(0, square), root))
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    return full((), value, like.dtype)
+
+
+def var_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return the variance and the mean."""
-    return var(input, dim, **kwargs), input.mean(dim, kwargs.get("keepdim", False))
+    mean = input.mean(None if isinstance(dim, bool) else dim, keepdim)
+    return var(input, dim, unbiased, keepdim, correction=correction), mean
 
 
-def std_mean(input: Tensor, dim: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+def std_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return the standard deviation and the mean."""
-    return std(input, dim, **kwargs), input.mean(dim, kwargs.get("keepdim", False))
+    mean = input.mean(None if isinstance(dim, bool) else dim, keepdim)
+    return std(input, dim, unbiased, keepdim, correction=correction), mean
 
 
 @method
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """Return log(sum(exp(input))) without overflow."""
+    if not input.dtype.is_floating_point:
+        input = input.to(get_default_dtype())
     top = amax(input.detach(), dim, True)
     top = apply(ops["where"], (apply(ops["isinf"], (top,)), 0.0, top)).to(input.dtype)
     total = (input - top).exp().sum(dim, True).log() + top
@@ -244,7 +295,7 @@ def _along_last(op: Any, input: Tensor, dim: int | None) -> Tensor:
         return apply(op, (input.reshape(1),)).reshape(())
     if dim in (-1, last):
         return apply(op, (input,))
-    return apply(op, (input.transpose(dim, -1),)).transpose(dim, -1)
+    return apply(op, (input.transpose(dim, -1),)).transpose(dim, -1).contiguous()
 
 
 @method
@@ -290,7 +341,13 @@ def norm(
     if dtype is not None:
         input = input.to(dtype)
     if p in ("fro", 2, 2.0, None):
-        return (input * input).sum(dim, keepdim).sqrt()
+        return safe_root((input * input).sum(dim, keepdim))
+    if not isinstance(p, (int, float)):
+        raise RuntimeError(f"norm: p is {p!r}; expected 'fro' or a number")
+    if (p < 0 or p == float("inf")) and _count(input, dim) == 0:
+        raise RuntimeError(
+            f"norm: p={p} of no elements, shape {tuple(input.shape)}, is not defined"
+        )
     if p == float("inf"):
         return amax(input.abs(), () if dim is None else dim, keepdim)
     if p == -float("inf"):
@@ -298,22 +355,28 @@ def norm(
     if p == 1:
         return input.abs().sum(dim, keepdim)
     if p == 0:
-        return (input != 0).to(input.dtype).sum(dim, keepdim)
-    if not isinstance(p, (int, float)):
-        raise RuntimeError(f"norm: p is {p!r}; expected 'fro' or a number")
-    return (input.abs() ** p).sum(dim, keepdim) ** (1.0 / p)
+        one = apply(ops["fill"], (input, 1))  # in the graph, with slope 0
+        return apply(ops["where"], (input.detach() != 0, one, _number(0, one))).sum(dim, keepdim)
+    if p > 2:
+        return safe_root((input.abs() ** p).sum(dim, keepdim), 1.0 / p)
+    zero = input.detach() == 0  # where a power has no slope, or an infinite one
+    size = apply(ops["where"], (zero, _number(1, input), input.abs())) ** p
+    size = apply(ops["where"], (zero, _number(0 if p > 0 else float("inf"), size), size))
+    return safe_root(size.sum(dim, keepdim), 1.0 / p)
 
 
 @method
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Return the running sum along a dimension."""
-    return apply(ops["cumsum"], (input if dtype is None else input.to(dtype),), (dim,))
+    running = apply(ops["cumsum"], (input if dtype is None else input.to(dtype),), (dim,))
+    return running if dtype is None else running.to(dtype)
 
 
 @method
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Return the running product along a dimension."""
-    return apply(ops["cumprod"], (input if dtype is None else input.to(dtype),), (dim,))
+    running = apply(ops["cumprod"], (input if dtype is None else input.to(dtype),), (dim,))
+    return running if dtype is None else running.to(dtype)
 
 
 @method
@@ -323,9 +386,29 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 
 @method
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """Return the differences of neighbours along a dimension, n times over."""
-    for _ in range(n):
+def diff(
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+) -> Tensor:
+    """Return the differences of neighbours along a dimension, n times over.
+
+    `prepend` and `append` are joined to the input first. Bools differ by exclusive or.
+    """
+    if n < 0:
+        raise RuntimeError(f"diff: n is {n}; it must not be negative")
+    if not input.ndim:
+        raise RuntimeError("diff: expected a tensor of at least one dimension")
+    if n == 0:
+        return input.clone()
+    parts = tuple(x for x in (prepend, input, append) if x is not None)
+    if len(parts) > 1:
+        input = apply(ops["cat"], parts, (dim,))
+    step = ops["bitwise_xor" if input.dtype is dtypes.bool_ else "sub"]
+    for _ in range(builtins.min(n, input.shape[dim])):
         size = input.shape[dim]
-        input = input.narrow(dim, 1, size - 1) - input.narrow(dim, 0, size - 1)
+        later, earlier = input.narrow(dim, 1, size - 1), input.narrow(dim, 0, size - 1)
+        input = apply(step, (later, earlier))
     return input

@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
+from .. import dtypes
 from .._core import part_of_many, result_type
 from ..dtypes import int64
 from ..tensor import Tensor, apply, method, ops
@@ -59,7 +60,10 @@ __all__ = [
 _VIEW, _RESHAPE, _PERMUTE, _EXPAND = (ops[n] for n in ("view", "reshape", "permute", "expand"))
 _TRANSPOSE, _SQUEEZE, _UNSQUEEZE = (ops[n] for n in ("transpose", "squeeze", "unsqueeze"))
 _SLICE, _SELECT, _SPLIT = ops["slice"], ops["select"], ops["split"]
-_CAT, _CLONE = ops["cat"], ops["clone"]
+_CAT, _CONTIGUOUS = ops["cat"], ops["contiguous"]
+
+
+_NOT_WHOLE = (dtypes.bool_, dtypes.float32, dtypes.float64, dtypes.bfloat16)
 
 
 def _sizes(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
@@ -71,6 +75,16 @@ def _sizes(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
     if len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Tensor):
         return tuple(args[0])
     return args
+
+
+def _wrap(name: str, dim: int, ndim: int) -> int:
+    """A dimension counted from the front; those of a 0-dim tensor are -1 and 0."""
+    most = max(ndim, 1)
+    if not -most <= dim < most:
+        raise IndexError(
+            f"{name}: dimension {dim} is out of range: expected one in [{-most}, {most - 1}]"
+        )
+    return dim % most
 
 
 @method
@@ -127,10 +141,17 @@ def t(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Move dimensions to other places; the others keep their order."""
     n = input.ndim
-    src = [d % n for d in ((source,) if isinstance(source, int) else source)]
-    dst = [d % n for d in ((destination,) if isinstance(destination, int) else destination)]
+    src = [_wrap("movedim", d, n) for d in ((source,) if isinstance(source, int) else source)]
+    dst = [
+        _wrap("movedim", d, n)
+        for d in ((destination,) if isinstance(destination, int) else destination)
+    ]
     if len(src) != len(dst):
         raise RuntimeError(f"movedim: {len(src)} sources for {len(dst)} destinations")
+    if len(set(src)) < len(src) or len(set(dst)) < len(dst):
+        raise RuntimeError(f"movedim: a dimension is named twice in {source} to {destination}")
+    if not n:
+        return permute(input, ())
     rest = iter(d for d in range(n) if d not in src)
     place = dict(zip(dst, src, strict=True))
     return permute(input, [place[d] if d in place else next(rest) for d in range(n)])
@@ -220,8 +241,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @method
 def ravel(input: Tensor) -> Tensor:
-    """Return all elements as one dimension."""
-    return reshape(input, -1)
+    """Return all elements as one dimension, dense."""
+    return reshape(contiguous(input), -1)
 
 
 @method
@@ -240,12 +261,14 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 @method
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """Return the tensor with dense elements in order: itself when they are."""
-    return input if input._contiguous else apply(_CLONE, (input,))
+    return input if input._contiguous else apply(_CONTIGUOUS, (input,))
 
 
 @method
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     """Return `length` elements of a dimension from `start` on, as a view."""
+    if isinstance(start, Tensor) and (start.ndim or start.dtype in _NOT_WHOLE):
+        raise RuntimeError("narrow: start must be an integer, or a 0-dim tensor of one")
     start = int(start)
     size = input.shape[dim]
     start = start + size if start < 0 else start
@@ -317,6 +340,9 @@ def _joined(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     inputs = tuple(tensors)
     if not inputs:
         raise RuntimeError(f"{name}: expected at least one tensor")
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: input {i} is {type(x).__name__}; expected a Tensor")
     kind = inputs[0].dtype
     if builtins.any(x.dtype is not kind for x in inputs):
         kind = result_type(*inputs)
@@ -326,11 +352,7 @@ def _joined(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join tensors along a dimension; the other sizes must agree."""
-    inputs = _joined("cat", tensors)
-    if len(inputs) > 1:  # PyTorch lets empty 1-d tensors join anything
-        kept = tuple(x for x in inputs if x.ndim != 1 or x._numel)
-        inputs = kept or inputs[:1]
-    return apply(_CAT, inputs, (dim,))
+    return apply(_CAT, _joined("cat", tensors), (dim,))
 
 
 concat = concatenate = cat
@@ -441,6 +463,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None:
         return roll(reshape(input, -1), shifts, 0).reshape(input.shape)
     shifts, dims = ((x,) if isinstance(x, int) else tuple(x) for x in (shifts, dims))
+    if dims and not input.ndim:
+        raise IndexError("roll: a 0-dim tensor has no dimension to shift along")
     return apply(ops["roll"], (input,), (shifts, dims))
 
 

@@ -94,7 +94,7 @@ def strides(case: Case) -> Result:
 def _transposed(t: Tensor) -> Tensor:
     if t.ndim < 2 or t.numel() < 2:
         return t
-    return t.transpose(0, -1).clone().transpose(0, -1)
+    return t.transpose(0, -1).contiguous().transpose(0, -1)
 
 
 def _stepped(t: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ...functions.creation import zeros
-from ...functions.elementwise import clamp
 from ...functions.notice import warn_caller
 from ...functions.random import rand_like
 from ...functions.reductions import softmax
@@ -89,8 +88,9 @@ def hardtanh(
     """Limit input to [min_val, max_val]."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} cannot be greater than max_val {max_val}")
-    out = clamp(input, min_val, max_val)
-    return input.copy_(out) if inplace else out
+    if inplace:
+        return apply_(ops["hardtanh"], (input,), (min_val, max_val), input)
+    return apply(ops["hardtanh"], (input,), (min_val, max_val))
 
 
 def softsign(input: Tensor) -> Tensor:

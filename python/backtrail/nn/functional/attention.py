@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ... import dtypes
-from ...functions.creation import full, ones
-from ...functions.reductions import softmax
+from ...autograd.definitions import attention_weights, seen_keys, weighted_values
+from ...functions.creation import full
 from ...functions.shaping import broadcast_shapes
 from ...tensor import Tensor, apply, ops
 from .layers import dropout
@@ -72,10 +72,5 @@ def _attention_with_dropout(
     scale: float | None,
 ) -> Tensor:
     """Attention whose weights are stored, so that some can be dropped."""
-    scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if causal:
-        seen = ones(*scores.shape[-2:], dtype=dtypes.bool_).tril()
-        scores = scores.masked_fill(~seen, -float("inf"))
-    if mask is not None:
-        scores = scores + mask
-    return dropout(softmax(scores, -1), p) @ v
+    seen = seen_keys(mask, causal, q.shape[-2], k.shape[-2])
+    return weighted_values(dropout(attention_weights(q, k, mask, seen, scale), p), v, seen)

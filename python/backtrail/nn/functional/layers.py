@@ -17,7 +17,10 @@ _LINEAR, _EMBEDDING = ops["linear"], ops["embedding"]
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return input @ weight.T + bias: (..., in) @ (out, in).T + (out) -> (..., out)."""
-    return apply(_LINEAR, (input, weight, bias))
+    if input.dtype.is_floating_point:
+        return apply(_LINEAR, (input, weight, bias))
+    product = input @ weight.mT  # of integers
+    return product if bias is None else product + bias
 
 
 def embedding(
@@ -177,11 +180,15 @@ def pad(
         if mode == "reflect" and max(left, right) >= size:
             raise RuntimeError(f"pad: cannot reflect {max(left, right)} beyond a size of {size}")
         source = []
+        # What negative padding cuts off does not come around again.
+        first, last = max(0, -left), size - max(0, -right)
+        if mode == "circular" and max(left, right) > last - first:
+            raise RuntimeError(f"pad: {max(left, right)} wraps a size of {last - first} twice")
         for j in range(-left, size + right):
             if mode == "replicate":
                 source.append(min(max(j, 0), size - 1))
             elif mode == "circular":
-                source.append(j % size)
+                source.append(first + (j - first) % (last - first))
             else:
                 source.append(-j if j < 0 else 2 * (size - 1) - j if j >= size else j)
         index = tensor(source, dtype=dtypes.int64)

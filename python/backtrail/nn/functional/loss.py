@@ -247,10 +247,13 @@ def smooth_l1_loss(
     check_broadcast(input, target)
     if beta < 0:
         raise RuntimeError(f"smooth_l1_loss: beta is {beta}; it must not be negative")
-    d = (input - target).abs()
+    difference = input - target
+    d = difference.abs()
     if beta == 0:
         return reduce_loss(d, reduction)
-    loss = apply(ops["where"], (d < beta, 0.5 * d * d / beta, d - 0.5 * beta))
+    # The square is that of the difference itself: abs has no slope of its own at 0.
+    near = 0.5 * difference * difference / beta
+    loss = apply(ops["where"], (d < beta, near, d - 0.5 * beta))
     return reduce_loss(loss, reduction)
 
 
@@ -266,8 +269,10 @@ def huber_loss(
     check_broadcast(input, target)
     if not delta > 0:
         raise RuntimeError(f"huber_loss: delta is {delta}; it must be positive")
-    d = (input - target).abs()
-    loss = apply(ops["where"], (d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)))
+    difference = input - target
+    d = difference.abs()
+    near = 0.5 * difference * difference  # of the difference itself, as in smooth_l1_loss
+    loss = apply(ops["where"], (d <= delta, near, delta * (d - 0.5 * delta)))
     return reduce_weighted("huber_loss", loss, weight, input, reduction)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ...functions.elementwise import clamp
+from ...functions.shaping import broadcast_tensors
 from ...tensor import Tensor, apply, ops
 
 _LAYER_NORM = ops["layer_norm"]
@@ -154,5 +155,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Return the cosine of the angle between vectors along a dimension."""
+    if x1.shape != x2.shape:
+        x1, x2 = broadcast_tensors(x1, x2)
     dot = (x1 * x2).sum(dim)
     return dot / (clamp(x1.norm(2, dim), min=eps) * clamp(x2.norm(2, dim), min=eps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...autograd.definitions import attention_weights, seen_keys, weighted_values
 from ...dtypes import bool_, device as Device, dtype as DType
 from ...functions.creation import empty, zeros
 from ...functions.functional import cat
@@ -142,13 +143,11 @@ class MultiheadAttention(Module):
         drop = self.dropout if self.training else 0.0
         weights: Tensor | None = None
         if need_weights:
-            scores = (q * (1.0 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
-            if mask is not None:
-                scores = scores + mask
-            weights = F.softmax(scores, -1)
+            seen = seen_keys(mask, False, q.shape[-2], k.shape[-2])
+            weights = attention_weights(q, k, mask, seen, None)
             if drop > 0.0:
                 weights = F.dropout(weights, drop, True)
-            mixed = weights @ v
+            mixed = weighted_values(weights, v, seen)
             if average_attn_weights:
                 weights = weights.mean(1)
             if not batched:

@@ -83,7 +83,7 @@ def functions() -> list[str]:
         "isnan": "select(isnan(x), y, x)",
         "isinf": "select(isinf(x), y, x)",
     }
-    of_two = ("atan2", "pow", "copysign", "min", "max")
+    of_two = ("atan2", "pow", "fmod", "copysign", "min", "max")
     return [special.get(f, f"{f}(x, y)" if f in of_two else f"{f}(x)") for f in listed[1].split()]
 
 

@@ -122,6 +122,7 @@ __all__ = [
     "gt",
     "hardsigmoid",
     "hardswish",
+    "hardtanh",
     "hstack",
     "index_add",
     "index_copy",
@@ -234,6 +235,7 @@ __all__ = [
     "triu",
     "true_divide",
     "trunc",
+    "trunc_divide",
     "unbind",
     "unflatten",
     "unfold",
@@ -242,7 +244,6 @@ __all__ = [
     "var",
     "var_mean",
     "vecdot",
-    "vector_norm",
     "view",
     "view_as",
     "vstack",
@@ -464,7 +465,15 @@ def diag_embed(
 ) -> Tensor:
     """Make matrices, dim1 and dim2 of the result, with the last dimension on a diagonal. `out=` takes a tensor to write to."""
 
-def diff(input: Tensor, n: builtins.int = 1, dim: builtins.int = -1, *, out: Any = None) -> Tensor:
+def diff(
+    input: Tensor,
+    n: builtins.int = 1,
+    dim: builtins.int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+    *,
+    out: Any = None,
+) -> Tensor:
     """Return the differences of neighbours along a dimension, n times over. `out=` takes a tensor to write to."""
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Tensor:
@@ -543,6 +552,11 @@ def hardsigmoid(input: Tensor, *, out: Any = None) -> Tensor:
 def hardswish(input: Tensor, *, out: Any = None) -> Tensor:
     """input * hardsigmoid(input)."""
 
+def hardtanh(
+    input: Tensor, min_val: builtins.float = -1.0, max_val: builtins.float = 1.0, *, out: Any = None
+) -> Tensor:
+    """input limited to [min_val, max_val]; its slope at both ends is 0."""
+
 def hstack(tensors: Sequence[Tensor], *, out: Any = None) -> Tensor:
     """Join tensors along the second dimension, vectors along the first. `out=` takes a tensor to write to."""
 
@@ -585,7 +599,7 @@ def kthvalue(
     *,
     out: Any = None,
 ) -> ValuesIndices:
-    """Return the k-th smallest element (from 1) of a dimension and its index. `out=` takes a tensor to write to."""
+    """Return the k-th smallest element (from 1) of a dimension and its index; NaN is last. `out=` takes a tensor to write to."""
 
 def le(input: Any, other: Any, *, out: Any = None) -> Tensor:
     """True where input is at most other."""
@@ -826,7 +840,7 @@ def sigmoid(input: Tensor, *, out: Any = None) -> Tensor:
     """Logistic function, 1 / (1 + exp(-input))."""
 
 def sign(input: Tensor, *, out: Any = None) -> Tensor:
-    """-1, 0 or 1 by the sign of input."""
+    """-1, 0 or 1 by the sign of input; 0 for NaN."""
 
 def silu(input: Tensor, *, out: Any = None) -> Tensor:
     """input * sigmoid(input), also called swish."""
@@ -881,7 +895,7 @@ def std(
     correction: builtins.float | None = None,
     out: Any = None,
 ) -> Tensor:
-    """Return the standard deviation, the square root of `var`. `out=` takes a tensor to write to."""
+    """Return the standard deviation, the square root of `var`; its slope where it is 0 is 0. `out=` takes a tensor to write to."""
 
 def sub(input: Any, other: Any, _last: Any = None, *, alpha: Any = 1, out: Any = None) -> Tensor:
     """Difference, input - alpha * other."""
@@ -942,6 +956,9 @@ def true_divide(
 
 def trunc(input: Tensor, *, out: Any = None) -> Tensor:
     """input without its fraction."""
+
+def trunc_divide(input: Any, other: Any, *, out: Any = None) -> Tensor:
+    """input / other without its fraction."""
 
 def unbind(input: Tensor, dim: builtins.int = 0) -> tuple[Tensor, ...]:
     """Return the views at every index of a dimension."""

@@ -183,7 +183,8 @@ def main() -> None:
     if args.plot:
         from roofline import draw
 
-        draw(args.plot, rows, results, limits, f"{args.threads} threads, {isa}")
+        threads = f"{args.threads} thread{'s' * (args.threads > 1)}"
+        draw(args.plot, rows, results, limits, f"{threads}, {isa}")
     return None
 
 

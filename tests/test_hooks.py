@@ -314,9 +314,9 @@ def test_hooks_of_nodes_replace_gradients() -> None:
     x.grad = w.grad = None
     y.sum().backward()
     assert x.grad.tolist() == [3, 4]
+    z = x * 2
+    z.grad_fn.register_prehook(lambda grads: (grads[0], None))
     with pytest.raises(RuntimeError, match="2 gradients for 1 outputs"):
-        z = x * 2
-        z.grad_fn.register_prehook(lambda grads: (grads[0], None))
         z.sum().backward()
 
 

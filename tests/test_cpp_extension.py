@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import backtrail as bt
 import pytest
 from backtrail.autograd import gradcheck, gradgradcheck
-from backtrail.cpp_extension import load
+from backtrail.cpp_extension import load, load_inline
+from backtrail.extension import compiler
 
 SOURCE = """
 #include <backtrail/op.h>
@@ -97,3 +98,41 @@ def test_loading_again_gives_the_same_functions(ops: SimpleNamespace, tmp_path: 
     (tmp_path / "bump.cpp").write_text(SOURCE)
     with pytest.raises(ValueError, match="bump_for_test"):  # the same ops from another library
         load(tmp_path / "bump.cpp", build_directory=tmp_path)
+
+
+def test_headers_are_read_once_for_many_ops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second compilation on GCC takes them as it read them, to the same results."""
+    monkeypatch.setenv("BACKTRAIL_EXTENSIONS_DIR", str(tmp_path))
+
+    def times(n: int) -> list[float]:
+        text = SOURCE_OF_ONE.format(n=n)
+        ops = load_inline(text)
+        return getattr(ops, f"times_{n}_for_test")(bt.ones(2)).tolist()  # type: ignore[no-any-return]
+
+    def headers() -> list[Path]:
+        return list(tmp_path.glob("headers-*/backtrail/op.h.gch"))
+
+    assert times(1) == [1, 1]
+    assert not headers()
+    assert times(2) == [2, 2]
+    if "Free Software Foundation" not in compiler._version(compiler.find_compiler()):
+        assert not headers()
+        return
+    (made,) = headers()
+    assert times(3) == [3, 3]
+    made.write_bytes(made.read_bytes()[:1000])  # cut short: made anew
+    assert times(4) == [4, 4]
+    assert made.stat().st_size > 1_000_000
+
+
+SOURCE_OF_ONE = """
+#include <backtrail/op.h>
+struct Times {{
+  static constexpr auto name = "times_{n}_for_test";
+  static constexpr auto doc = "{n} times the input.";
+  template <class V> static V forward(V x) {{ return V({n}) * x; }}
+}};
+BACKTRAIL_OPS(Times)
+"""

@@ -22,9 +22,8 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_example_runs_after_those_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension_cache: Path
 ) -> None:
-    monkeypatch.setenv("BACKTRAIL_EXTENSIONS_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
     assert {language for language, _ in BLOCKS} == {"cpp", "python", "", "sh", "cmake"}
     for body in blocks("cpp"):

@@ -37,10 +37,8 @@ def plain(value: object = 2) -> str:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("BACKTRAIL_EXTENSIONS_DIR", str(folder))
-    return folder
+def cache(extension_cache: Path) -> Path:
+    return extension_cache
 
 
 @pytest.fixture
@@ -86,8 +84,8 @@ def test_a_file_and_the_same_file_again(tmp_path: Path, cache: Path, runs: list[
     assert len(runs) == 2
     assert load(file) is ops
     assert len(runs) == 2
-    assert [p.name.rpartition("-")[0] for p in cache.iterdir()] == ["twice"]
-    home = next(cache.iterdir())
+    assert {p.name.rpartition("-")[0] for p in cache.iterdir()} - {"headers"} == {"twice"}
+    home = next(cache.glob("twice-*"))
     assert sorted(p.suffix for p in home.iterdir()) == ["", "", ".so"]  # headers and lock
 
 
@@ -464,7 +462,7 @@ def test_headers_of_an_editable_installation(
 ) -> None:
     """There the module and its headers, or the headers alone, lie apart from the Python files."""
     package, site = tmp_path / "python" / "backtrail", tmp_path / "site" / "backtrail"
-    monkeypatch.setattr(compiler, "__file__", str(package / "compiler.py"))
+    monkeypatch.setattr(compiler, "__file__", str(package / "extension" / "compiler.py"))
     monkeypatch.setattr(_core, "__file__", str(site / "_core.so"))
     assert compiler.find_include() == package / "include"
     for folder in (tmp_path / "csrc" / "include", site / "include", package / "include"):

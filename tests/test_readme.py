@@ -14,9 +14,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)
 
 
 def test_every_block_runs_after_those_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extension_cache: Path,
 ) -> None:
-    monkeypatch.setenv("BACKTRAIL_EXTENSIONS_DIR", str(tmp_path))
     assert len(BLOCKS) >= 4
     # In a process of their own, for the ops that they add stay.
     done = subprocess.run(

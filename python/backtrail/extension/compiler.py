@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import _core
+from . import precompiled
 
 
 class BuildError(RuntimeError):
@@ -149,6 +150,14 @@ def build(
                 library = _find_kept(home)
                 if library is None:
                     command = [*compiler, _standard(compiler), *compile]
+                    command[len(compiler) : len(compiler)] = precompiled.options(
+                        command,
+                        _version(compiler),
+                        INCLUDE,
+                        home.parent,
+                        _locked,
+                        lambda command: _ask(command).returncode == 0,
+                    )
                     library = _compile(home, command, link, sources, began, verbose)
         except OSError as error:
             raise BuildError(

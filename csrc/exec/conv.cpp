@@ -142,17 +142,23 @@ double product_flops(const Call& c, const Array& x, const Array& w, const Array&
 }
 
 const Op kOps[] = {
-    with_flops({"convolution",
-                "Cross-correlation of images (N, C, ...) with filters (O, C / groups, ...).",
-                Kind::opaque, 3, 1, 1, 0b11, 0, true, prepare_forward, execute_forward},
-               [](const Call& c) { return product_flops(c, c.in[0], c.in[1], c.out[0]); }),
-    with_flops({"conv_transpose", "The transpose of convolution in its image.", Kind::opaque, 3, 1,
-                1, 0b11, 0, true, prepare_transposed, execute_transposed},
-               [](const Call& c) { return product_flops(c, c.out[0], c.in[1], c.in[0]); }),
-    with_flops(
-        {"conv_weight", "The transpose of convolution in its filters, from image and gradient.",
-         Kind::opaque, 2, 1, 1, 0b11, 0, true, prepare_filter_gradient, execute_filter_gradient},
-        [](const Call& c) { return product_flops(c, c.in[0], c.out[0], c.in[1]); }),
+    needing(
+        {2, 1},
+        with_flops({"convolution",
+                    "Cross-correlation of images (N, C, ...) with filters (O, C / groups, ...).",
+                    Kind::opaque, 3, 1, 1, 0b11, 0, true, prepare_forward, execute_forward},
+                   [](const Call& c) { return product_flops(c, c.in[0], c.in[1], c.out[0]); })),
+    needing(
+        {2, 1},
+        with_flops({"conv_transpose", "The transpose of convolution in its image.", Kind::opaque, 3,
+                    1, 1, 0b11, 0, true, prepare_transposed, execute_transposed},
+                   [](const Call& c) { return product_flops(c, c.out[0], c.in[1], c.in[0]); })),
+    needing({2, 1},
+            with_flops({"conv_weight",
+                        "The transpose of convolution in its filters, from image and gradient.",
+                        Kind::opaque, 2, 1, 1, 0b11, 0, true, prepare_filter_gradient,
+                        execute_filter_gradient},
+                       [](const Call& c) { return product_flops(c, c.in[0], c.out[0], c.in[1]); })),
 };
 
 }  // namespace

@@ -35,6 +35,7 @@ __all__ = [
 
 _BASIC, _INDEX, _INDEX_PUT = ops["basic_index"], ops["index"], ops["index_put"]
 _SELECT, _NONZERO = ops["select"], ops["nonzero"]
+_WHERE = ops["where"]
 
 
 def _basic(x: Tensor, spec: list[int]) -> Tensor:
@@ -67,6 +68,11 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
 
 
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
+    if isinstance(index, Tensor) and index.dtype is dtypes.bool_ and index.shape == self.shape:
+        value = _value(self, value)
+        if self.ndim and value.ndim == 0:  # no need to know where the mask is true
+            apply_(_WHERE, (index, value, self), (), self, "index_put")
+            return
     spec, tensors = parse(self, index)
     value = _value(self, value)
     target = _basic(self, spec)

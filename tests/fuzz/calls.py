@@ -11,6 +11,7 @@ Python raise it as well.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import struct
@@ -402,7 +403,7 @@ def digest(value: Any, depth: int = 5) -> Any:
     from backtrail import Tensor, _core
 
     if isinstance(value, Tensor):
-        if value.numel() > 1 << 24:
+        if math.prod(value.shape) > 1 << 24:
             return str(value.dtype), tuple(value.shape)
         data = hashlib.blake2b(_core.to_bytes(value.detach()), digest_size=12).hexdigest()
         grad = digest(value.grad) if value.is_leaf and value.grad is not None else None

@@ -64,6 +64,8 @@ def backward(
         if not ins:
             raise RuntimeError("backward: inputs is empty; leave it out to fill every leaf")
         for i, x in enumerate(ins):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"backward: input {i} must be a Tensor; got {type(x).__name__}")
             if not x.requires_grad:
                 raise RuntimeError(f"backward: input {i} does not require grad")
     graph.backward(outs, weights, keep, create_graph, ins)

@@ -53,7 +53,7 @@ def tensor(
         dtypes.check_device(device)
     if isinstance(data, Tensor):
         made = apply(ops["clone"], (data.detach(),))
-    elif hasattr(data, "__array_interface__"):
+    elif hasattr(data, "__array_interface__") and hasattr(data, "__len__"):  # no mere number
         made = apply(ops["clone"], (_from_array(data),))
     else:
         made = _core.from_data(data, dtype, get_default_dtype())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from .. import dtypes
-from .._core import empty, pointwise_info, result_type
+from .._core import check_fill, empty, pointwise_info, result_type
 from ..tensor import Op, Tensor, apply, apply_, method, ops
 from .creation import tensor
 from .forms import compile_functions, in_place, into
@@ -330,6 +330,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise RuntimeError(f"masked_fill: the mask is {mask.dtype}; expected bool")
     if isinstance(value, Tensor) and value.ndim:
         raise RuntimeError(f"masked_fill: value has shape {tuple(value.shape)}; expected a number")
+    if not isinstance(value, Tensor):
+        check_fill("masked_fill", value, input.dtype)
     result = apply(ops["where"], (mask, value, input))
     return result if result.dtype is input.dtype else result.to(input.dtype)
 
@@ -425,6 +427,8 @@ def fill(input: Tensor, value: Any) -> Tensor:
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to value, converted to the dtype of the tensor."""
+    if not isinstance(value, Tensor):
+        check_fill("fill_", value, self.dtype)
     if isinstance(value, (int, float)) and not self.dtype.is_floating_point:
         value = bool(value) if self.dtype is dtypes.bool_ else int(value)
     if isinstance(value, Tensor) and value.ndim:

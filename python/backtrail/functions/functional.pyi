@@ -814,7 +814,7 @@ def scatter(
     reduce: str | None = None,
     out: Any = None,
 ) -> Tensor:
-    """Put src (a tensor or a number) at index along dim. `out=` takes a tensor to write to."""
+    """Put src (a tensor or a number) at index along dim; `reduce` is "add" or "multiply". `out=` takes a tensor to write to."""
 
 def scatter_add(
     input: Tensor, dim: builtins.int, index: Tensor, src: Tensor, *, out: Any = None
@@ -920,8 +920,10 @@ def sum(
 def take(input: Tensor, index: Tensor, *, out: Any = None) -> Tensor:
     """Take elements of the flattened tensor. `out=` takes a tensor to write to."""
 
-def take_along_dim(input: Tensor, indices: Tensor, dim: builtins.int, *, out: Any = None) -> Tensor:
-    """Take the element at indices[i] along dim; sizes of 1 broadcast. `out=` takes a tensor to write to."""
+def take_along_dim(
+    input: Tensor, indices: Tensor, dim: builtins.int | None = None, *, out: Any = None
+) -> Tensor:
+    """Take the element at indices[i] along dim (of the flattened tensor without one). `out=` takes a tensor to write to."""
 
 def tan(input: Tensor, *, out: Any = None) -> Tensor:
     """Tangent of an angle in radians."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
+from .._core import broadcast_shape
 from ..tensor import Tensor, apply, apply_, method, ops
-from .creation import full, tensor
+from .creation import arange, full, tensor
 from .forms import in_place
 from .indices import WHOLE, parse
 from .returns import ValuesIndices, returned
@@ -53,7 +54,11 @@ def _arrange(
     if places != list(range(first, first + len(places))):
         rest = [d for d in range(x.ndim) if d not in places]
         x, first = x.permute(places + rest), 0
-    return x, first, tuple(broadcast_tensors(*(t for _, t in tensors)))
+    try:
+        return x, first, tuple(broadcast_tensors(*(t for _, t in tensors)))
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(t.shape)) for _, t in tensors)
+        raise IndexError(f"index: indices of shapes {shapes} do not broadcast together") from None
 
 
 def _getitem(self: Tensor, index: Any) -> Tensor:
@@ -132,7 +137,11 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 @method
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """Take the element at index[i] along dim, for every position of index."""
-    return apply(ops["gather"], (input, index), (dim,))
+    return apply(ops["gather"], (input, _whole(index)), (dim,))
+
+
+def _whole(index: Tensor) -> Tensor:
+    return index.to(dtypes.int64) if index.dtype is dtypes.int32 else index
 
 
 def _source(input: Tensor, index: Tensor, src: Any) -> Tensor:
@@ -151,23 +160,21 @@ def scatter(
     value: Any = None,
     reduce: str | None = None,
 ) -> Tensor:
-    """Put src (a tensor or a number) at index along dim.
-
-    With `reduce` "add" or "multiply" the elements that are there take part.
-    """
-    source = _source(input, index, value if src is None else src)
+    """Put src (a tensor or a number) at index along dim; `reduce` is "add" or "multiply"."""
+    source, index = _source(input, index, value if src is None else src), _whole(index)
+    if reduce is None:
+        return apply(ops["scatter"], (input, index, source), (dim,))
     if reduce == "add":
         return apply(ops["scatter_add"], (input, index, source), (dim,))
-    if reduce == "multiply":  # one slice of index after another: in it no place occurs twice
-        for k in range(index.shape[dim] if index.ndim else 1):
-            at = index.narrow(dim, k, 1) if index.ndim else index
-            factor = source.narrow(dim, k, 1) if index.ndim else source
-            before = apply(ops["gather"], (input, at), (dim,))
-            input = apply(ops["scatter"], (input, at, before * factor), (dim,))
-        return input
-    if reduce is not None:
+    if reduce != "multiply":
         raise RuntimeError(f"scatter: reduce is {reduce!r}; expected 'add' or 'multiply'")
-    return apply(ops["scatter"], (input, index, source), (dim,))
+    out = input
+    for i in range(index.shape[dim] if index.ndim else 1):  # within one i no place comes twice
+        at = index.narrow(dim, i, 1) if index.ndim else index
+        new = source.narrow(dim, i, 1) if index.ndim else source
+        new = new[tuple(slice(n) for n in at.shape)]  # the source may be larger
+        out = apply(ops["scatter"], (out, at, gather(out, dim, at) * new), (dim,))
+    return out
 
 
 _scatter_in_place = in_place(scatter)
@@ -188,19 +195,19 @@ def scatter_(
         result: Tensor = _scatter_in_place(self, dim, index, src, value=value, reduce=reduce)
         return result
     source = _source(self, index, value if src is None else src)
-    return apply_(ops["scatter"], (self, index, source), (dim,), self)
+    return apply_(ops["scatter"], (self, _whole(index), source), (dim,), self)
 
 
 @method
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Add src to the elements at index along dim."""
-    return apply(ops["scatter_add"], (input, index, src), (dim,))
+    return apply(ops["scatter_add"], (input, _whole(index), src), (dim,))
 
 
 @method
 def scatter_add_(self: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Add src to the elements at index along dim, in place."""
-    return apply_(ops["scatter_add"], (self, index, src), (dim,), self)
+    return apply_(ops["scatter_add"], (self, _whole(index), src), (dim,), self)
 
 
 @method
@@ -227,11 +234,29 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return _getitem(input.reshape(-1), index)
 
 
-def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
-    """Take the element at indices[i] along dim; sizes of 1 broadcast."""
-    shape = list(input.shape)
-    shape[dim] = indices.shape[dim]
-    return gather(input, dim, indices.expand(*shape))
+@method
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """Take the element at indices[i] along dim (of the flattened tensor without one).
+
+    Sizes of 1 broadcast in the other dimensions; a negative index counts from the end.
+    """
+    if dim is None:
+        input, indices, dim = input.reshape(-1), indices.reshape(-1), 0
+    if input.ndim != indices.ndim:
+        raise RuntimeError(
+            f"take_along_dim: input has {input.ndim} dimensions, indices {indices.ndim}; expected "
+            f"as many"
+        )
+    dim = dim % max(input.ndim, 1)
+    ones, others = list(input.shape), list(indices.shape)
+    ones[dim : dim + 1], others[dim : dim + 1] = [1], [1]
+    shape = list(broadcast_shape("take_along_dim", [ones, others]))
+    size = input.shape[dim]
+    wide, taken = list(shape), list(shape)
+    wide[dim], taken[dim] = size, indices.shape[dim]
+    index = _whole(indices)
+    index = apply(ops["where"], (index < 0, index + size, index))
+    return gather(input.expand(*wide), dim, index.expand(*taken))
 
 
 @method
@@ -321,15 +346,35 @@ def unique(
     dim: int | None = None,
 ) -> Any:
     """Return the distinct elements in order; on request where each went, and how many there are."""
-    if dim is not None:
-        raise NotImplementedError("unique: dim is not supported; use the flattened tensor")
-    values, inverse, counts = apply(ops["unique"], (input.detach(),))
+    if dim is None:
+        values, inverse, counts = apply(ops["unique"], (input.detach(),))
+        inverse = inverse.reshape(input.shape)
+    else:
+        values, inverse, counts = _unique_slices(input.detach(), dim)
     results = [values]
     if return_inverse:
-        results.append(inverse.reshape(input.shape))
+        results.append(inverse)
     if return_counts:
         results.append(counts)
     return results[0] if len(results) == 1 else tuple(results)
+
+
+def _unique_slices(input: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct slices of a dimension in lexical order, where each went, and how many."""
+    slices = input.movedim(dim, 0)
+    n = slices.shape[0]
+    rows = slices.reshape(n, slices._numel // n if n else 0)
+    order = arange(n)
+    for column in reversed(range(rows.shape[1])):
+        order = order[argsort(rows[order, column], stable=True)]
+    rows = rows[order]
+    begins = (rows[1:] != rows[:-1]).any(1)
+    group = apply(ops["cumsum"], (begins.to(dtypes.int64),), (0,))
+    group = apply(ops["cat"], (arange(min(n, 1)), group), (0,))  # the first one begins group 0
+    first = apply(ops["cat"], (arange(min(n, 1)), nonzero(begins).reshape(-1) + 1), (0,))
+    counts = scatter_add(full((first._numel,), 0), 0, group, full((n,), 1))
+    inverse = scatter(group, 0, order, group)
+    return slices[order[first]].movedim(0, dim), inverse, counts
 
 
 def searchsorted(
@@ -343,14 +388,12 @@ def searchsorted(
 ) -> Tensor:
     """Return where each value would be inserted to keep the last dimension sorted.
 
-    `sorter` holds the indices that sort a sequence which is not.
+    `sorter` holds the indices that sort the sequence, as argsort gives them.
     """
-    if side not in (None, "left", "right"):
-        raise RuntimeError(f"searchsorted: side is {side!r}; expected 'left' or 'right'")
-    if right and side == "left":
-        raise RuntimeError("searchsorted: right is True and side is 'left'; they must agree")
+    if side not in (None, "left", "right") or (side == "left" and right):
+        raise RuntimeError(f"searchsorted: side is {side!r} and right {right}")
     if sorter is not None:
-        sorted_sequence = apply(ops["gather"], (sorted_sequence, sorter), (-1,))
+        sorted_sequence = gather(sorted_sequence, -1, sorter)
     values = input if isinstance(input, Tensor) else tensor(input, dtype=sorted_sequence.dtype)
     found = apply(ops["searchsorted"], (sorted_sequence, values), (right or side == "right",))
     return found.to(dtypes.int32) if out_int32 else found
@@ -360,4 +403,4 @@ def bucketize(
     input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
 ) -> Tensor:
     """Return the bucket of each value between sorted boundaries."""
-    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+    return searchsorted(boundaries, input, right=right, out_int32=out_int32)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
-from .._core import part_of_many, result_type
-from ..dtypes import int64
+from .._core import broadcast_shape, part_of_many, result_type
+from ..dtypes import int32, int64
 from ..tensor import Tensor, apply, method, ops
-from .creation import empty, tensor
+from .creation import tensor
+from .dims import dims_of, several, with_dims
 
 __all__ = [
     "as_strided",
@@ -60,7 +61,7 @@ __all__ = [
 _VIEW, _RESHAPE, _PERMUTE, _EXPAND = (ops[n] for n in ("view", "reshape", "permute", "expand"))
 _TRANSPOSE, _SQUEEZE, _UNSQUEEZE = (ops[n] for n in ("transpose", "squeeze", "unsqueeze"))
 _SLICE, _SELECT, _SPLIT = ops["slice"], ops["select"], ops["split"]
-_CAT, _CONTIGUOUS = ops["cat"], ops["contiguous"]
+_CAT, _CLONE, _CONTIGUOUS = ops["cat"], ops["clone"], ops["contiguous"]
 
 
 _NOT_WHOLE = (dtypes.bool_, dtypes.float32, dtypes.float64, dtypes.bfloat16)
@@ -72,19 +73,9 @@ def _sizes(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
         if args:
             raise TypeError(f"sizes are given twice: {args} and by name {tuple(named)}")
         args = (named,)
-    if len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Tensor):
+    if len(args) == 1 and not isinstance(args[0], (int, Tensor)) and hasattr(args[0], "__iter__"):
         return tuple(args[0])
     return args
-
-
-def _wrap(name: str, dim: int, ndim: int) -> int:
-    """A dimension counted from the front; those of a 0-dim tensor are -1 and 0."""
-    most = max(ndim, 1)
-    if not -most <= dim < most:
-        raise IndexError(
-            f"{name}: dimension {dim} is out of range: expected one in [{-most}, {most - 1}]"
-        )
-    return dim % most
 
 
 @method
@@ -141,17 +132,11 @@ def t(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Move dimensions to other places; the others keep their order."""
     n = input.ndim
-    src = [_wrap("movedim", d, n) for d in ((source,) if isinstance(source, int) else source)]
-    dst = [
-        _wrap("movedim", d, n)
-        for d in ((destination,) if isinstance(destination, int) else destination)
-    ]
+    src, dst = dims_of("movedim", n, source), dims_of("movedim", n, destination)
     if len(src) != len(dst):
         raise RuntimeError(f"movedim: {len(src)} sources for {len(dst)} destinations")
-    if len(set(src)) < len(src) or len(set(dst)) < len(dst):
-        raise RuntimeError(f"movedim: a dimension is named twice in {source} to {destination}")
-    if not n:
-        return permute(input, ())
+    if n == 0:
+        return input
     rest = iter(d for d in range(n) if d not in src)
     place = dict(zip(dst, src, strict=True))
     return permute(input, [place[d] if d in place else next(rest) for d in range(n)])
@@ -190,10 +175,9 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return apply(_EXPAND, (input,), (tuple(size),))
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> Any:
-    """Return the shape that these shapes broadcast to."""
-    all_of_them = [empty(1).expand(*s) if s else empty(()) for s in shapes]
-    return broadcast_tensors(*all_of_them)[0].shape
+def broadcast_shapes(*shapes: Any) -> Any:
+    """Return the shape that these shapes (or single sizes) broadcast to."""
+    return broadcast_shape("broadcast_shapes", [several(shape) for shape in shapes])
 
 
 def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
@@ -228,7 +212,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     n = input.ndim
     if n == 0:
         return reshape(input, 1)
-    first, last = start_dim % n, end_dim % n
+    (first,), (last,) = dims_of("flatten", n, start_dim), dims_of("flatten", n, end_dim)
     if first > last:
         raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     if first == last:
@@ -248,7 +232,7 @@ def ravel(input: Tensor) -> Tensor:
 @method
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Cut one dimension into several; one size may be -1."""
-    d = dim % input.ndim
+    (d,) = dims_of("unflatten", with_dims("unflatten", input).ndim, dim)
     sizes = list(sizes)
     if -1 in sizes:
         known = 1
@@ -270,7 +254,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     if isinstance(start, Tensor) and (start.ndim or start.dtype in _NOT_WHOLE):
         raise RuntimeError("narrow: start must be an integer, or a 0-dim tensor of one")
     start = int(start)
-    size = input.shape[dim]
+    size = with_dims("narrow", input).shape[dim]
     start = start + size if start < 0 else start
     if length < 0 or start < 0 or start + length > size:
         raise RuntimeError(
@@ -287,12 +271,12 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Cut a dimension into views of one size (the last may be smaller), or of the sizes listed."""
-    input = tensor
-    if input.ndim == 0:
-        raise RuntimeError("split: a 0-dim tensor has no dimension to split")
+    input = with_dims("split", tensor)
     size = input.shape[dim]
-    if isinstance(split_size_or_sections, int):
-        step = split_size_or_sections
+    if not getattr(split_size_or_sections, "ndim", 0) and hasattr(
+        split_size_or_sections, "__index__"
+    ):
+        step = int(split_size_or_sections)
         if step <= 0 and size:
             raise RuntimeError(f"split: the size is {step}; it must be positive")
         cuts = [min(step, size - i) for i in range(0, size, step)] if size else [0]
@@ -324,9 +308,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Cut a dimension into at most `chunks` views of equal size (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: got {chunks} chunks; expected at least 1")
-    if input.ndim == 0:
-        raise RuntimeError("chunk: a 0-dim tensor has no dimension to split")
-    return split(input, max(1, -(-input.shape[dim] // chunks)), dim)
+    size = with_dims("chunk", input).shape[dim]
+    return split(input, max(1, -(-size // int(chunks))), dim)
 
 
 @method
@@ -373,7 +356,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Join tensors along the second dimension, vectors along the first."""
-    return cat(tensors, 0 if tensors[0].ndim <= 1 else 1)
+    tensors = atleast_1d(list(tensors))
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -402,7 +386,10 @@ def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
         for d, n in enumerate(counts):
             out = cat([out] * n, d) if n else out.narrow(d, 0, 0)
         return out
-    return wide.expand(*outer).reshape([n * s for n, s in zip(counts, shape, strict=True)])
+    # Copied first: what needs no copy would be a view.
+    return apply(_CLONE, (wide.expand(*outer),)).reshape(
+        [n * s for n, s in zip(counts, shape, strict=True)]
+    )
 
 
 @method
@@ -414,7 +401,7 @@ def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
 
 @method
 def repeat_interleave(
-    input: Any = None,
+    input: Tensor | None = None,
     repeats: Any = None,
     dim: int | None = None,
     *,
@@ -431,22 +418,25 @@ def repeat_interleave(
         input, repeats, dim = tensor(list(range(counted._numel)), dtype=int64), counted, 0
     if dim is None:
         input, dim = reshape(input, -1), 0
+    size = input.shape[dim] if input.ndim else 1
+    if not isinstance(repeats, Tensor):
+        total = int(repeats) * size
+    elif repeats.dtype not in (int64, int32):
+        raise RuntimeError(f"repeat_interleave: repeats is {repeats.dtype}; expected integers")
+    elif repeats.ndim > 1 or (repeats._numel not in (1, size)):
+        raise RuntimeError(
+            f"repeat_interleave: repeats has shape {tuple(repeats.shape)}; expected one for each "
+            f"of {size}, or one for all"
+        )
+    else:
+        counts = repeats.reshape(-1).tolist() * (size if repeats._numel == 1 else 1)
+        total = builtins.sum(counts)
+        if builtins.any(n < 0 for n in counts):
+            raise RuntimeError("repeat_interleave: repeats must not be negative")
+    if output_size is not None and output_size != total:
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, not {total}")
     if isinstance(repeats, Tensor):
-        counts = repeats.tolist()
-        counts = [counts] * input.shape[dim] if isinstance(counts, int) else counts
-        if len(counts) == 1:
-            counts *= input.shape[dim]
-        if len(counts) != input.shape[dim]:
-            raise RuntimeError(
-                f"repeat_interleave: {len(counts)} repeats for dimension {dim} of size "
-                f"{input.shape[dim]}; they must be equal"
-            )
-        if output_size not in (None, builtins.sum(counts)):
-            raise RuntimeError(
-                f"repeat_interleave: output_size is {output_size}; the repeats add up to "
-                f"{builtins.sum(counts)}"
-            )
-        index = [i for i, n in enumerate(counts) for _ in range(n)]
+        index = [i for i, n in enumerate(counts[:size]) for _ in range(n)]
         return apply(ops["index_select"], (input, tensor(index, dtype=int64)), (dim,))
     return apply(ops["repeat_interleave"], (input,), (repeats, dim))
 
@@ -462,7 +452,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Shift elements along dimensions, cyclically; without dims, of the flattened tensor."""
     if dims is None:
         return roll(reshape(input, -1), shifts, 0).reshape(input.shape)
-    shifts, dims = ((x,) if isinstance(x, int) else tuple(x) for x in (shifts, dims))
+    shifts, dims = several(shifts), several(dims)
     if dims and not input.ndim:
         raise IndexError("roll: a 0-dim tensor has no dimension to shift along")
     return apply(ops["roll"], (input,), (shifts, dims))
@@ -471,6 +461,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 @method
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Return sliding windows along a dimension as a view; their elements come last."""
+    if input.ndim == 0:
+        return unfold(reshape(input, 1), dimension, size, step).squeeze(0)
     return apply(ops["unfold"], (input,), (dimension, size, step))
 
 
@@ -486,9 +478,14 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return apply(ops["diagonal"], (input,), (offset, dim1, dim2))
 
 
-def atleast_1d(input: Tensor) -> Tensor:
-    """Return a tensor of at least one dimension."""
-    return input.reshape(1) if input.ndim == 0 else input
+def atleast_1d(*tensors: Any) -> Any:
+    """Return a tensor of at least one dimension; of several, or a sequence, a tuple of them."""
+    if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+        return tensors[0].reshape(1) if tensors[0].ndim == 0 else tensors[0]
+    several = tensors[0] if len(tensors) == 1 else tensors
+    if not builtins.all(isinstance(x, Tensor) for x in several):
+        raise TypeError("atleast_1d: expected Tensors, or one sequence of them")
+    return tuple(map(atleast_1d, several))
 
 
 setattr(Tensor, "moveaxis", movedim)  # noqa: B010

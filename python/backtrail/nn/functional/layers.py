@@ -193,4 +193,6 @@ def pad(
                 source.append(-j if j < 0 else 2 * (size - 1) - j if j >= size else j)
         index = tensor(source, dtype=dtypes.int64)
         out = apply(ops["index_select"], (out, index), (dim,))
+    if mode == "constant" and all(n <= 0 for n in pad):  # nothing was joined: still a view
+        out = apply(ops["clone"], (out,))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -112,3 +113,35 @@ def test_gradients_flow_through_shared_leaves() -> None:
     (x * x).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [2, 2, 2]
+
+
+def test_copies_keep_views_together() -> None:
+    x = bt.arange(6.0).reshape(2, 3)
+    a, row, turned = copy.deepcopy((x, x[1], x.t()))
+    a[1, 2] = 9
+    assert row.tolist() == [3, 4, 9]
+    assert turned[2, 1] == 9
+    assert turned.stride() == x.t().stride()
+    assert x[1, 2] == 5
+    leaf = bt.ones(2, requires_grad=True)
+    leaf.grad = bt.ones(2)
+    twin = copy.deepcopy(leaf)
+    assert twin.grad is not None
+    assert twin.grad is not leaf.grad
+    assert twin.grad.equal(leaf.grad)
+    tied = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    tied[1].weight = tied[0].weight
+    other = copy.deepcopy(tied)
+    assert other[0].weight is other[1].weight
+    assert type(other[0].weight) is nn.Parameter
+
+
+def test_a_shallow_copy_shares() -> None:
+    x = bt.zeros(3, requires_grad=True)
+    y = copy.copy(x)
+    assert y is not x
+    assert y.requires_grad
+    with bt.no_grad():
+        y += 1
+    assert x.tolist() == [1, 1, 1]
+    assert type(copy.copy(nn.Parameter(x))) is nn.Parameter

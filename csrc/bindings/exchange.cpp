@@ -180,6 +180,13 @@ PyObject* shared_memory(PyObject*, PyObject* tensor) {
                          static_cast<unsigned long long>(shared_file(s)));
   });
 }
+PyObject* storage_bytes(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("storage_bytes", &tensor, 1, 1).tensor(0, "tensor");
+    return PyLong_FromSize_t(a.storage->bytes);
+  });
+}
+
 PyObject* on_memory(const StorageRef& storage, DType dtype) {
   Array a;
   a.dtype = dtype;
@@ -208,6 +215,7 @@ PyObject* find_memory(PyObject*, PyObject* const* values, Py_ssize_t n) {
 }
 
 PyMethodDef functions[] = {
+    {"storage_bytes", storage_bytes, METH_O, "The bytes of the memory that a tensor is a view of."},
     {"share", share_memory, METH_O, "Move a tensor's memory to where processes share it."},
     {"shared_descriptor", shared_memory, METH_O,
      "The file descriptor of shared memory, or -1, its bytes and the number of its file."},

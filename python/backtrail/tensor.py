@@ -23,6 +23,8 @@ from ._core import (
     ops,
     part_of_many,
     set_types,
+    storage_bytes,
+    storage_serial,
     to_dlpack,
     tolist as _tolist,
 )
@@ -33,7 +35,8 @@ __all__ = ["Op", "Tensor", "apply", "apply_", "is_tensor", "method", "ops"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_EQ, _ALIAS, _CLONE, _CAST = (ops[n] for n in ("eq", "alias", "clone", "cast"))
+_EQ, _AS_STRIDED = ops["eq"], ops["as_strided"]
+_ALIAS, _CLONE, _CAST = (ops[n] for n in ("alias", "clone", "cast"))
 _TRANSPOSE, _SELECT = ops["transpose"], ops["select"]
 
 
@@ -131,12 +134,24 @@ class Tensor(Operators):
                 "deepcopy: only tensors that no recorded operation made can be copied deeply; use "
                 "x.detach()"
             )
-        copy = Tensor._make_subclass(type(self), apply(_CLONE, (self.detach(),)))
+        # By memory: views of one tensor that are copied together stay views of one.
+        key = "memory of a tensor", storage_serial(self)
+        memory = memo.get(key)  # type: ignore[call-overload]
+        if memory is None:
+            n = storage_bytes(self) // self.dtype.itemsize
+            memory = apply(_CLONE, (apply(_AS_STRIDED, (self.detach(),), ((n,), (1,), 0)),))
+            memo[key] = memory  # type: ignore[index]
+        place = self.shape, self._strides, self._offset
+        copy = Tensor._make_subclass(type(self), apply(_AS_STRIDED, (memory,), place))
         copy.requires_grad = self.requires_grad
         if self.grad is not None:
-            copy.grad = apply(_CLONE, (self.grad,))
+            copy.grad = self.grad.__deepcopy__(memo)
         memo[id(self)] = copy
         return copy
+
+    def __copy__(self) -> Any:
+        """Return another tensor on the same elements, a leaf."""
+        return Tensor._make_subclass(type(self), self.detach(), self.requires_grad)
 
     # ---- NumPy and DLPack
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as index_of
 from typing import Any
 
 from .. import dtypes
@@ -20,6 +21,8 @@ def parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
     A tensor stands for whole dimensions in the basic index; with it comes the dimension of the
     result where it begins.
     """
+    if type(index) is slice and x.ndim:  # the commonest
+        return _slice(index), []
     items = [_read(item) for item in _items(index)]
     used = sum(_width(item) for item in items)
     spec: list[int] = []
@@ -37,11 +40,7 @@ def parse(x: Tensor, index: Any) -> tuple[list[int], list[tuple[int, Tensor]]]:
             spec += (_NEW, 0, 0, 0)
             at += 1
         elif isinstance(item, slice):
-            start, stop, step = (
-                default if bound is None else _bound(bound)
-                for bound, default in ((item.start, 0), (item.stop, _END), (item.step, 1))
-            )
-            spec += (_SLICE, start, stop, step)
+            spec += _slice(item)
             at += 1
             begin += 1
         elif isinstance(item, int):
@@ -136,7 +135,14 @@ def _width(item: Any) -> int:
     return item.ndim if isinstance(item, Tensor) and item.dtype is dtypes.bool_ else 1
 
 
-def _bound(bound: Any) -> int:
-    if not hasattr(bound, "__index__"):
-        raise TypeError(f"index: a slice of {type(bound).__name__}; expected integers or None")
-    return int(bound)
+def _slice(item: slice) -> list[int]:
+    start, stop, step = item.start, item.stop, item.step
+    try:
+        return [
+            _SLICE,
+            0 if start is None else index_of(start),
+            _END if stop is None else index_of(stop),
+            1 if step is None else index_of(step),
+        ]
+    except TypeError:
+        raise TypeError(f"index: {item} has other bounds than integers or None") from None

@@ -391,3 +391,18 @@ def test_backward_for_given_inputs() -> None:
         (x * 2).sum().backward(inputs=[])
     with pytest.raises(RuntimeError, match="input 0 does not require grad"):
         (x * 2).sum().backward(inputs=bt.ones(2))
+
+
+def test_a_hook_that_writes_is_replayed() -> None:
+    w = leaf(1.0, 1.0)
+
+    @bt.compile
+    def step(x: bt.Tensor) -> bt.Tensor:
+        loss = (x * w).sum()
+        loss.register_hook(lambda g: g.mul_(0.5))
+        (slope,) = bt.autograd.grad(loss, w)
+        return slope
+
+    for i in range(4):
+        assert step(bt.ones(2) * i).tolist() == [i / 2, i / 2]
+    assert step.captures == 1

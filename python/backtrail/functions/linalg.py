@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..tensor import Tensor, apply, method, ops
+from .dims import dims_of
 from .shaping import broadcast_shapes
 
 __all__ = [
@@ -263,7 +264,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     if isinstance(dims, int):
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        left, right = ([d % x.ndim for d in side] for side, x in zip(dims, (a, b), strict=True))
+        left, right = (
+            dims_of("tensordot", x.ndim, side) for side, x in zip(dims, (a, b), strict=True)
+        )
     for i, j in zip(left, right, strict=True):  # a size of 1 goes with any
         if a.shape[i] != b.shape[j] and a.shape[i] == 1:
             b = b.sum(j, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import backtrail as bt
+import pytest
 from backtrail.nn import functional as F
 from capture_models import same
 from hypothesis import given, settings, strategies as st
@@ -268,3 +269,26 @@ def test_programs(program: Program, shape: tuple[int, int], update: bool, outsid
         for i, (a, b) in enumerate(zip(*found, strict=True)):
             assert same(a, b), f"turn {turn}, {i}: {a} and, captured, {b}"
     assert captured.plan.runs > 0
+
+
+def test_an_index_that_is_a_tensor_of_one_number() -> None:
+    """Eager it gives a view; captured it is not looked at: read and written, but not in place."""
+
+    def read(x: bt.Tensor, i: bt.Tensor) -> bt.Tensor:
+        y = x * 2
+        y[i] = 7.0
+        return y[i] + y
+
+    def write(x: bt.Tensor, i: bt.Tensor) -> bt.Tensor:
+        y = x * 2
+        y[i].add_(5)
+        return y
+
+    x = bt.arange(3.0)
+    for f in (read, write):
+        assert f(x, bt.tensor(1)).tolist() != f(x, bt.tensor(2)).tolist()
+    compiled = bt.compile(read)
+    for i in (1, 1, 2):
+        assert compiled(x, bt.tensor(i)).equal(read(x, bt.tensor(i)))
+    with pytest.raises(bt.capture.CaptureError, match="would not reach x"):
+        bt.compile(write)(x, bt.tensor(1))

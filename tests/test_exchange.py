@@ -171,3 +171,11 @@ def test_a_shared_buffer_survives_a_change_of_data() -> None:
     x.data = bt.zeros(3)
     gc.collect()
     assert a.sum() == 1000
+
+
+def test_bools_that_are_neither_0_nor_1_are_refused() -> None:
+    odd = np.array([[0, 1], [2, 1]], np.uint8).view(bool)
+    for bools in (odd, odd.T, odd[::-1].copy()):
+        with pytest.raises(ValueError, match="bytes other than 0 and 1"):
+            bt.from_numpy(bools)
+    assert bt.from_numpy(odd[:, 1]).tolist() == [True, True]

@@ -261,7 +261,7 @@ def test_errors_name_what_is_wrong() -> None:
         lambda: module(bt.zeros(2, 2, 3), (bt.zeros(1, 1, 4), bt.zeros(1, 2, 4))): "Expected h_0",
         lambda: module(bt.zeros(2, 2, 3), (bt.zeros(1, 2, 4), bt.zeros(1, 2, 3))): "Expected c_0",
         lambda: module(bt.zeros(3)): "expected 2-D or 3-D",
-        lambda: module.double()(bt.zeros(2, 2, 3)): "w_ih has dtype float64; expected float32",
+        lambda: module.double()(bt.zeros(2, 2, 3)): "convert one of them",
         lambda: nn.GRU(3, 4, proj_size=2): "proj_size",
         lambda: nn.LSTM(3, 4, proj_size=4): "proj_size must be smaller than hidden_size 4",
         lambda: nn.RNN(3, 4, nonlinearity="gelu"): "must be 'tanh' or 'relu', got 'gelu'",

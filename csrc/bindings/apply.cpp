@@ -379,6 +379,7 @@ PyObject* apply_in_place(PyObject*, PyObject* const* args, Py_ssize_t n) {
       // The new value comes from the base as it is, past other views on the way to this one.
       if (t->grad_fn && t->base && as_tensor(t->base)->grad_fn && !renew(t)) return nullptr;
     }
+    stand_in_written(t->array);
     // All writes of `fill` are the same.
     if (overlaps_itself(t->array) && std::strcmp(op.name, "fill") != 0)
       fail(ErrorKind::runtime,

@@ -34,6 +34,22 @@ void release_view(void* owner) {
   delete view;
 }
 
+// Kernels take it that a bool is 0 or 1, as languages do.
+void check_bools(const Array& a) {
+  bool good = true;
+  const Array numbers = [&] {
+    Array bytes = a;
+    bytes.dtype = DType::u8;
+    return contiguous(bytes);
+  }();
+  const auto* p = reinterpret_cast<const unsigned char*>(numbers.data());
+  for (int64_t i = 0, n = numbers.numel(); i < n; ++i) good &= p[i] <= 1;
+  if (!good)
+    fail(ErrorKind::value,
+         "from_numpy: bools with bytes other than 0 and 1; use .astype(bool) on "
+         "what they are a view of");
+}
+
 // A tensor on the memory of any object with the buffer protocol. Read-only memory is copied.
 Array array_on(PyObject* source) {
   if (capturing()) refuse_memory("from_numpy");
@@ -72,6 +88,11 @@ Array array_on(PyObject* source) {
       if (a.numel()) copy_into(a, copy);
       release_view(view);
       return copy;
+    }
+    if (a.dtype == DType::b8) {
+      a.storage = adopt(
+          view->buf, bytes, [](void*) {}, nullptr);
+      check_bools(a);
     }
     a.storage = adopt(view->buf, bytes, release_view, view);
     return a;

@@ -387,7 +387,17 @@ PyObject* resume_capture(PyObject*, PyObject*) {
   return none();
 }
 
+PyObject* stands_in(PyObject*, PyObject* tensor) {
+  return guarded([&] {
+    const Array& a = Args("stands_in", &tensor, 1, 1).tensor(0, "tensor");
+    if (capturing()) recording_now()->stand_ins.push_back(a.storage->serial);
+    return Py_NewRef(Py_None);
+  });
+}
+
 PyMethodDef functions[] = {
+    {"stands_in", stands_in, METH_O,
+     "A tensor is a copy where an eager run would have a view: changes of it are refused."},
     {"capturing", is_capturing, METH_NOARGS, "Whether a call is being captured."},
     {"storage_serial", storage_serial, METH_O,
      "Number of the tensor's memory: no two ever have the same."},

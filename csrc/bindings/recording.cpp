@@ -57,6 +57,12 @@ void refuse_memory(const char* what) {
          "would not fetch it again. Make the tensor outside and pass it as an argument");
 }
 
+void refuse_write() {
+  refuse("a change in place of x[i], where i is a tensor of one number,",
+         ": it would not reach x inside a compiled function, which does not look at i. Write "
+         "x[i] = value, or use index_copy or where()");
+}
+
 void grad_event(TensorObject* t, bool reads) {
   Recording& r = *recording_now();
   for (const GradChange& g : r.grads)

@@ -32,7 +32,8 @@ struct Recording : Capture {
   std::vector<Draw> draws;
   std::vector<Live> lives;
   std::vector<GradChange> grads;
-  std::string reason;  // why no plan can be made, if so
+  std::string reason;               // why no plan can be made, if so
+  std::vector<uint64_t> stand_ins;  // memory of copies that an eager run would have as views
 };
 
 inline Recording* recording_now() { return static_cast<Recording*>(capturing()); }
@@ -50,6 +51,13 @@ inline void grad_set(TensorObject* t) {
 [[noreturn]] void refuse_value(const char* what);
 // The same for a tensor made from memory of another library.
 [[noreturn]] void refuse_memory(const char* what);
+// Throws when the memory is such a copy: what is written to it would be lost.
+[[noreturn]] void refuse_write();
+inline void stand_in_written(const Array& a) {
+  if (!capturing()) return;
+  for (uint64_t serial : recording_now()->stand_ins)
+    if (serial == a.storage->serial) refuse_write();
+}
 inline void value_read(const char* what) {
   if (capturing()) refuse_value(what);
 }

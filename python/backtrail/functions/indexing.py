@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
-from .._core import broadcast_shape
+from .._core import broadcast_shape, stands_in
 from ..tensor import Tensor, apply, apply_, method, ops
 from .creation import arange, full, tensor
 from .forms import in_place
@@ -69,7 +69,10 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
     if not tensors:
         return apply(ops["alias"], (self,)) if x is self else x
     x, first, indices = _arrange(x, tensors)
-    return apply(_INDEX, (x, *indices), (first,))
+    found = apply(_INDEX, (x, *indices), (first,))
+    if indices[0].ndim == 0:
+        stands_in(found)
+    return found
 
 
 def _setitem(self: Tensor, index: Any, value: Any) -> None:

@@ -72,7 +72,7 @@ def _takes_tensors(f: Any, skip: int = 0) -> bool:
 
 def _only_applies(f: Any) -> bool:
     """Return whether a function hands its arguments to `apply`, which looks at them itself."""
-    return all(name == "apply" or name.isupper() for name in f.__code__.co_names) or (
+    return all(n in ("apply", "apply_") or n.isupper() for n in f.__code__.co_names) or (
         f.__code__.co_name == "function"  # of the registry
     )
 

@@ -2,6 +2,8 @@
 // derivative. V is any type with the arithmetic of Vec: a SIMD vector in kernels, or Expr, whose
 // recorded program Python can differentiate again.
 #pragma once
+#include <type_traits>
+
 #include "backtrail/expr.h"
 #include "backtrail/simd.h"
 #include "backtrail/vmath.h"
@@ -15,15 +17,37 @@ template <class V>
 struct Slopes {
   V dy, dx;
 };
+namespace meta {
+
+// select() and abs() for single numbers too.
+template <class M, class V>
+V either(M m, V a, V b) {
+  if constexpr (std::is_arithmetic_v<V>) {
+    return m ? a : b;
+  } else {
+    return select(m, a, b);
+  }
+}
+template <class V>
+V size(V x) {
+  if constexpr (std::is_arithmetic_v<V>) {
+    return x < V(0) ? -x : x;
+  } else {
+    return abs(x);
+  }
+}
+
+}  // namespace meta
+
 template <class V>
 Slopes<V> atan2_slopes(V y, V x) {
-  auto steep = abs(y) > abs(x);
-  V longer = select(steep, y, x);
+  auto steep = meta::size(y) > meta::size(x);
+  V longer = meta::either(steep, y, x);
   auto origin = longer == V(0);
-  V divisor = select(origin, V(1), longer);
-  V ratio = select(steep, x, y) / divisor;
-  V scale = select(origin, V(0), V(1)) / (divisor * (V(1) + ratio * ratio));
-  return {select(steep, ratio, V(1)) * scale, -(select(steep, V(1), ratio) * scale)};
+  V divisor = meta::either(origin, V(1), longer);
+  V ratio = meta::either(steep, x, y) / divisor;
+  V scale = meta::either(origin, V(0), V(1)) / (divisor * (V(1) + ratio * ratio));
+  return {meta::either(steep, ratio, V(1)) * scale, -(meta::either(steep, V(1), ratio) * scale)};
 }
 
 template <class V>

@@ -177,7 +177,7 @@ def test_not_a_file(tmp_path: Path) -> None:
         {"scalar": {"tensor": "b"}},
         {"dtype": "float99"},
         {"dtype": "os.system"},
-        {"device": "cuda"},
+        {"device": "abacus"},
         {"defaultdict": ["eval", []]},
         {"defaultdict": ["__import__", []]},
         {"range": [0, 1, 0]},

@@ -97,7 +97,7 @@ def test_searches_and_repetitions() -> None:
     shuffled, order = bt.tensor([5.0, 1.0, 3.0]), bt.tensor([1, 2, 0])
     assert bt.searchsorted(shuffled, bt.tensor([2.0, 6.0]), sorter=order).tolist() == [1, 3]
     assert bt.bucketize(bt.tensor([3.0]), line, right=True, out_int32=True).tolist() == [2]
-    with pytest.raises(RuntimeError, match="must agree"):
+    with pytest.raises(RuntimeError, match="side is 'left' and right True"):
         bt.searchsorted(line, line, right=True, side="left")
     counts = bt.tensor([2, 0, 1])
     assert bt.repeat_interleave(counts).tolist() == [0, 0, 2]
@@ -106,7 +106,7 @@ def test_searches_and_repetitions() -> None:
     assert line.repeat_interleave(bt.tensor(2)).tolist() == [1, 1, 3, 3, 5, 5]
     with pytest.raises(RuntimeError, match="output_size is 4"):
         line.repeat_interleave(counts, output_size=4)
-    with pytest.raises(RuntimeError, match="they must be equal"):
+    with pytest.raises(RuntimeError, match="expected one for each of 3"):
         line.repeat_interleave(bt.tensor([1, 2]))
     assert bt.randint(high=1, size=(2,)).tolist() == [0, 0]
     assert bt.randint_like(line, high=1).tolist() == [0, 0, 0]

@@ -185,9 +185,15 @@ bool alone(const TensorObject* t) {
          !t->array.storage->release;
 }
 
+PyObject* refuse_other(const char* name) {
+  PyErr_Format(PyExc_TypeError, "%s: expected a tensor", name);
+  return nullptr;
+}
+
 // owns_memory(t): the same, for Python.
 PyObject* owns_memory(PyObject*, PyObject* o) {
-  return PyBool_FromLong(is_tensor(o) && alone(as_tensor(o)));
+  if (!is_tensor(o)) return refuse_other("owns_memory");
+  return PyBool_FromLong(alone(as_tensor(o)));
 }
 
 // first_gradient(): the 1 that a backward pass begins with, new each time, for it is the user's.
@@ -203,7 +209,7 @@ PyObject* first_gradient(PyObject*, PyObject*) {
 
 // is_first_gradient(t): whether it is such a 1, and still is 1.
 PyObject* is_first_gradient(PyObject*, PyObject* o) {
-  if (!is_tensor(o)) Py_RETURN_FALSE;
+  if (!is_tensor(o)) return refuse_other("is_first_gradient");
   const Storage& s = *as_tensor(o)->array.storage.get();
   return PyBool_FromLong(s.writer == kFirstGradient && s.version == 0);
 }

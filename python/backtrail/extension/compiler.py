@@ -155,6 +155,7 @@ def build(
                         _version(compiler),
                         INCLUDE,
                         home.parent,
+                        _check_owner,
                         _locked,
                         lambda command: _ask(command).returncode == 0,
                     )

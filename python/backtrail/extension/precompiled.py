@@ -23,13 +23,14 @@ def options(
     version: str,
     include: Path,
     cache: Path,
+    check: Callable[[Path], None],
     locked: Callable[[Path], AbstractContextManager[None]],
     run: Callable[[list[str]], bool],
 ) -> list[str]:
     """Return what to put before the other options; nothing where there is no such file.
 
     `version` is what the compiler says of itself, `run` compiles and says whether that went well,
-    `locked` keeps other processes from a folder.
+    `locked` keeps other processes from a folder, `check` refuses one that others may write to.
     """
     if "Free Software Foundation" not in version:
         return []
@@ -38,6 +39,7 @@ def options(
         key.update(header.read_bytes())
     home = cache / f"headers-{key.hexdigest()[:16]}"
     made = home / f"{_HEADER}.gch"
+    check(home)
     with suppress(OSError):  # a folder that cannot be written to: it goes without
         if _is_whole(made):
             return ["-isystem", str(home)]

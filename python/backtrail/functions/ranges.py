@@ -43,10 +43,10 @@ def linspace(
 
 
 def _whole_steps(start: Any, end: Any, steps: int) -> Tensor:
-    """PyTorch's steps between whole numbers: from both ends, cut off, by a step of float32."""
+    """PyTorch's steps between whole numbers: from both ends, in float32, to be cut off."""
     first, last = int(start), int(end)
     step = tensor((last - first) / max(steps - 1, 1), dtype=dtypes.float32).item()
-    n = arange(steps, dtype=dtypes.float64)
+    n = arange(steps, dtype=dtypes.float32)
     half = max(steps // 2, 1)
     return apply(ops["where"], (n < half, first + n * step, last - (steps - 1 - n) * step))
 

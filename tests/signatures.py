@@ -175,6 +175,7 @@ tensors, dim, *, out: cat concat concatenate stack
 type1, type2: promote_types
 """
 METHODS = """
+indices, dim: take_along_dim
 : abs abs_ absolute absolute_ acos acos_ acosh acosh_ all any arccos arccos_ arccosh arccosh_
 : arcsin arcsin_ arcsinh arcsinh_ arctan arctan_ arctanh arctanh_ asin asin_ asinh asinh_ atan
 : atan_ atanh atanh_ bernoulli bitwise_not bitwise_not_ ceil ceil_ clone contiguous cos cos_ cosh

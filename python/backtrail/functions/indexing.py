@@ -144,7 +144,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 
 
 def _whole(index: Tensor) -> Tensor:
-    return index.to(dtypes.int64) if index.dtype is dtypes.int32 else index
+    return index.to(dtypes.int64) if index.dtype in (dtypes.int32, dtypes.uint8) else index
 
 
 def _source(input: Tensor, index: Tensor, src: Any) -> Tensor:
@@ -234,7 +234,7 @@ def index_add_(self: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 @method
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Take elements of the flattened tensor."""
-    return _getitem(input.reshape(-1), index)
+    return apply(_INDEX, (input.reshape(-1), _whole(index)), (0,))
 
 
 @method

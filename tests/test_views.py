@@ -392,3 +392,15 @@ def test_captured_steps_give_the_same_bits() -> None:
         for a, b in zip(fast(x, w), step(x, w), strict=True):
             assert a.tolist() == b.tolist()
     assert fast.captures == 1
+
+
+def test_data_of_another_shape_is_for_leaves() -> None:
+    v = (bt.randn(2, 3, requires_grad=True) * 2).diagonal()
+    for other in (bt.randn(5), bt.randn(2).double()):
+        with pytest.raises(RuntimeError, match="keeps its shape and dtype"):
+            v.data = other
+    v.data = bt.ones(2)
+    assert v.sum().item() == 2
+    leaf = bt.zeros(2)
+    leaf.data = bt.ones(3)
+    assert leaf.tolist() == [1, 1, 1]

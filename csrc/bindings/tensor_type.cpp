@@ -242,6 +242,12 @@ PyObject* assign(PyObject* self, PyObject* other) {
   TensorObject* t = as_tensor(self);
   const Array& from = as_tensor(other)->array;
   const bool same_form = from.shape == t->array.shape && from.dtype == t->array.dtype;
+  if (!same_form && t->grad_fn) {  // whose derivative goes by that form
+    PyErr_SetString(PyExc_RuntimeError,
+                    "data: a tensor that an operation made keeps its shape and dtype; detach it "
+                    "first");
+    return nullptr;
+  }
   const uint32_t before = t->version();
   t->array = from;
   if (!t->counter) t->shift = before - from.storage->version;

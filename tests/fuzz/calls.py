@@ -29,7 +29,7 @@ from pools import Pool
 # What is not to be called at random: it leaves traces in the process, reads files or the clock, or
 # returns memory as it finds it.
 LEFT_OUT = re.compile(
-    r"set_\w+|use_\w+|load\w*|save|compile|seed|initial_seed|manual_seed|empty\w*|new_empty\w*|"
+    r"set_\w+|use_\w+|load\w*|save|compile|seed|initial_seed|manual_seed|empty\w*|new|new_empty\w*|"
     r"data_ptr|untyped_storage|share_memory_|pin_memory|register_\w+|__\w+__|_\w+|main|"
     r"default_generator|Generator|e|pi|inf|nan|is_tensor|get_rng_state|resize_\w*|backward|"
     r"from_dlpack|from_file|thread\w*|get_num_\w+|enable_grad|no_grad|inference_mode|utils|"
@@ -275,7 +275,7 @@ class Calls:
     def captured(self) -> Case:
         name = self.rng.choice(list(self.functions))
         given = self.pool.arguments(self.functions[name], 0, self.hostile())
-        lines = [f"a = [{', '.join(g for g in given if not re.match(r'[a-z_]+=[^=]', g))}]"]
+        lines = [f"a = [{', '.join(g for g in given if not re.match(r'[a-z_]\w*=[^=]', g))}]"]
         lines += [f"f = bt.compile(lambda *a: {name}(*a))", "r = f(*a)", "r = f(*a)", BACKWARD]
         return Case(f"compile {name}", "\n".join(lines))
 

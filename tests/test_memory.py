@@ -161,3 +161,18 @@ def test_a_gradient_that_is_read_first_is_not_overwritten() -> None:
             run(x)
         found.append(w.grad)
     assert same(*found)
+
+
+def test_reductions_of_nothing_write_nothing() -> None:
+    for shape in ((2, 0), (0, 3), (2, 0, 3), (0,)):
+        for dim in range(len(shape)):
+            for name in ("argmax", "argmin", "max", "min", "sum", "mean", "prod", "amax", "median"):
+                _core.guard_storages(0xFF)
+                try:
+                    found = getattr(bt.zeros(shape), name)(dim)
+                except IndexError:  # over a dimension of size 0
+                    continue
+                finally:
+                    _core.guard_storages(-1)
+                for t in found if isinstance(found, tuple) else [found]:
+                    assert _core.guard_damage(t) == 0, (name, shape, dim)

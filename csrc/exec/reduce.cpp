@@ -258,7 +258,7 @@ template <class T, bool largest, bool index_only>
 void arg_typed(const Call& c) {
   const Array& a = c.in[0];
   const Layout l = layout(a, reduced_bits(c, c.attrs[0], a.ndim()), true);
-  if (l.outer == 0) return;
+  if (c.out[0].numel() == 0) return;
   const T* x = dense<T>(a, l, c.out[index_only ? 1 : 2]);
   int64_t* index = c.out[index_only ? 0 : 1].template data<int64_t>();
   if (l.n == 1) {

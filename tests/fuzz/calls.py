@@ -275,7 +275,8 @@ class Calls:
     def captured(self) -> Case:
         name = self.rng.choice(list(self.functions))
         given = self.pool.arguments(self.functions[name], 0, self.hostile())
-        lines = [f"a = [{', '.join(g for g in given if not re.match(r'[a-z_]\w*=[^=]', g))}]"]
+        by_position = [g for g in given if not re.match(r"[a-z_][a-z_0-9]*=[^=]", g)]
+        lines = [f"a = [{', '.join(by_position)}]"]
         lines += [f"f = bt.compile(lambda *a: {name}(*a))", "r = f(*a)", "r = f(*a)", BACKWARD]
         return Case(f"compile {name}", "\n".join(lines))
 

@@ -207,3 +207,13 @@ def test_hostile_structures(path: Path, node: Any) -> None:
     path.write_bytes(pack(header, b"\1" * 8))
     with pytest.raises(CheckpointError, match="structure is malformed"):
         bt.load(path)
+
+
+def test_a_name_in_the_metadata_that_lost_a_bit(path: Path) -> None:
+    bt.save({"x": bt.ones(2)}, path)
+    data = path.read_bytes()
+    for name in (b"backtrail.crc32", b"structure", b"format"):
+        at = data.index(b'"' + name + b'"') + 3
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(CheckpointError, match=r"it is damaged|not valid"):
+            bt.load(path)

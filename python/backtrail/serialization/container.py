@@ -119,6 +119,9 @@ def unpack(file: Any, size: int | None, source: Source) -> tuple[dict[str, Tenso
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict):
         source.fail("its metadata is not a table of strings")
+    unknown = metadata.keys() - {CHECKSUM, "format", "structure"}
+    if unknown and metadata.keys() & {CHECKSUM, "structure"}:  # a name that lost a bit
+        source.fail(f"it is damaged: its metadata has {min(unknown)!r:.40}")
     entries = _check_entries(header, source)
     announced = max((entry.end for entry in entries.values()), default=0)
     if size is not None:

@@ -13,7 +13,7 @@ from ..serialization import CheckpointError, load
 from ..tensor import Tensor
 from .batches import Batches, Place
 from .callbacks import Callback
-from .history import History
+from .history import History, numbers
 from .likeness import check_history, check_like, check_optimizer, check_place
 from .schedule import Scheduler
 
@@ -82,7 +82,7 @@ def restore(
                     break
         history.losses = state["losses"].tolist()
         optimizer._opt_called = bool(history.losses)  # it stepped before the schedule did
-        history.evaluations = [(step, value) for step, value in state["evaluations"]]
+        history.evaluations = [(int(step), numbers(value)) for step, value in state["evaluations"]]
         history.epochs = list(state["epochs"])
         history.seconds, history.tokens = state["seconds"], state["tokens"]
         check_history(history)
